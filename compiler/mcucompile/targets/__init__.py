@@ -1,0 +1,1 @@
+"""Boards, tool chains, emulators, the serial link and flash runners."""
