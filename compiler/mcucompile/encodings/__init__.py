@@ -1,0 +1,10 @@
+"""The table of weight encodings. Adding one: a file here and one line below."""
+
+from mcucompile.encodings.decimal_log_quant import DECIMAL_LOG_QUANT
+from mcucompile.encodings.encoding import Codebook, Encoding, Weights, pack
+from mcucompile.encodings.integer import INT4, INT8
+from mcucompile.encodings.log_quant import LOG_QUANT
+
+ENCODINGS: dict[str, Encoding] = {encoding.name: encoding for encoding in (INT8, INT4, *LOG_QUANT, *DECIMAL_LOG_QUANT)}
+
+__all__ = ["ENCODINGS", "Codebook", "Encoding", "Weights", "pack"]

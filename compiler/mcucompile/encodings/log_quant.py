@@ -1,0 +1,67 @@
+"""LogQuant: every weight is a signed power of two.
+
+Source: Miyashita et al., arXiv:1603.01025, section 3; thesis eq. 3.2-3.5. The printed Clip returns 0 as
+an exponent for small weights; read it as the value 0.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from mcucompile.encodings.encoding import Codebook, Encoding
+from mcucompile.numerics import Int, Real
+
+MAX_EXPONENTS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class LogQuant(Encoding):
+    """Exponents FSR - 2**b + 1 .. FSR - 1 and the value 0; the sign is extra: b + 1 bits.
+
+    A code is the sign (bit b) beside the exponent's index (bits 0 .. b-1): value = +-2**index; the index
+    2**b - 1, all ones, with a clear sign is the value 0. Of the 2**b - 1 exponents at most 16 are used,
+    fewer where an int32 accumulator could overflow; a weight below them is under 2**-16 of the layer's
+    largest and becomes 0.
+
+    Attributes:
+        exponent_bits: b, 3..8.
+    """
+
+    exponent_bits: int
+
+    def codebooks(self, weight: Real, value_bits: int) -> Iterator[Codebook]:
+        """Yield codebooks for full-scale ranges FSR at the layer's maximum and one octave around it."""
+        top = math.floor(math.log2(float(np.abs(weight).max()) or 1.0) + 0.5)
+        zero = (1 << self.exponent_bits) - 1
+        exponents = min(zero, MAX_EXPONENTS, value_bits + 1)
+        values = np.zeros(2 << self.exponent_bits, dtype=np.int64)
+        values[:exponents] = np.int64(1) << np.arange(exponents)
+        values[zero + 1 : zero + 1 + exponents] = -values[:exponents]
+        for largest in (top, top - 1):
+            yield Codebook(values, 2.0 ** (largest - exponents + 1), parameters=f"largest 2^{largest}")
+
+    def encode(self, weight: Real, codebook: Codebook, scale: Real) -> Int:
+        """Round each weight to the nearest power of two in log distance; small ones become 0.
+
+        Example:
+            >>> encoding = LogQuant("log4", 8, "", 4)
+            >>> book = next(encoding.codebooks(np.array([[1.0]]), 14))
+            >>> codes = encoding.encode(np.array([[1.0, -0.3, 0.0]]), book, np.array([[book.scale]]))
+            >>> (book.values[codes] * book.scale).tolist()
+            [[1.0, -0.25, 0.0]]
+        """
+        zero = (1 << self.exponent_bits) - 1
+        exponents = int(np.count_nonzero(codebook.values > 0))
+        magnitude = np.abs(weight) / scale
+        exponent = np.floor(np.log2(np.where(magnitude > 0, magnitude, 0.25)) + 0.5)
+        index = np.clip(exponent, -1, exponents - 1).astype(np.int64)
+        code = index + np.where(weight < 0, zero + 1, 0)
+        return np.asarray(np.where(index < 0, zero, code))
+
+
+LOG_QUANT = tuple(
+    LogQuant(f"log{b}", 4 if b == 3 else 8, f"LogQuant: signed powers of two, {b}-bit exponents", b)
+    for b in range(3, 9)
+)

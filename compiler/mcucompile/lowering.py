@@ -1,0 +1,95 @@
+"""What an operator is told when it turns itself into integers, and the choices it makes from that."""
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from mcucompile.encodings import Encoding
+from mcucompile.ir import Array, Format, Op
+from mcucompile.numerics import Real, short_multipliers
+
+# Odd multipliers below 16: 1, 3, 5, 7, 9, 15 with two signed digits. Wider ones gain little once scales
+# are chosen to fit them, and each bit of width is a bit of accumulator lost.
+MULTIPLIER_WIDTH = 4
+# A result that leaves the model keeps 16 significant bits, stored as int32: no ties between classes.
+RESULT_STEPS = 1 << 15
+_CLIPS = np.linspace(1.0, 0.5, 26)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lowering:
+    """Everything an operator needs to choose its integers.
+
+    Attributes:
+        formats: of the inputs.
+        inputs: calibrated real values of the inputs, (samples, ...) each.
+        output: calibrated real values of the output, (samples, ...).
+        is_result: the output leaves the model and nothing else reads it.
+        encoding: the weight encoding for this operator.
+        terms: how many signed powers of two a requantization multiplier may have.
+    """
+
+    formats: tuple[Format, ...]
+    inputs: tuple[Array, ...]
+    output: Array
+    is_result: bool
+    encoding: Encoding
+    terms: int
+
+    @property
+    def multipliers(self) -> tuple[int, ...]:
+        """The allowed odd multipliers."""
+        return short_multipliers(self.terms, MULTIPLIER_WIDTH)
+
+    def output_format(self, *, signed: bool) -> Format:
+        """Return the output format whose clip measures best on the samples."""
+        if self.is_result:
+            return Format(32, True, largest(self.output) / RESULT_STEPS)
+        return best_format(self.output, signed=signed)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lowered:
+    """An operator in integers and the format of its output."""
+
+    op: Op
+    format: Format
+
+
+class RealOp(Op):
+    """An operator of the real graph: it can turn itself into integers."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def lower(self, lowering: Lowering) -> Lowered:
+        """Return the integer operator and its output's format, or raise QuantizationError."""
+
+
+def largest(values: Array) -> float:
+    """Return the largest magnitude, 1.0 for all zeros."""
+    return float(np.abs(values).max(initial=0.0)) or 1.0
+
+
+def best_format(values: Array, *, signed: bool, scales: Iterable[float] | None = None) -> Format:
+    """Return the 8-bit format with the least squared error on the values.
+
+    Args:
+        values: real samples.
+        signed: int8, symmetric; else uint8, and negative values become 0.
+        scales: the scales to choose from; default: clips at 50 to 100 % of the largest value.
+    """
+    steps = 127 if signed else 255
+    peak = largest(values if signed else np.maximum(values, 0))
+    candidates = [peak * clip / steps for clip in _CLIPS] if scales is None else list(scales)
+    formats = [Format(8, signed, scale) for scale in candidates]
+    real = np.asarray(values, dtype=np.float64)
+    errors = [squared_error(real, candidate.dequantize(candidate.quantize(real))) for candidate in formats]
+    return formats[int(np.argmin(errors))]
+
+
+def squared_error(exact: Real, approximate: Real) -> float:
+    """Return the mean squared difference."""
+    return float(np.mean(np.square(exact - approximate)))

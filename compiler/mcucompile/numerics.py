@@ -1,0 +1,143 @@
+"""THE arithmetic: the only places where a value is rounded (twin: runtime_c/mcu_numerics.h).
+
+Between these functions everything is exact integer arithmetic, so that loop order, unrolling, SIMD,
+tables and targets cannot change a bit.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Int = npt.NDArray[np.int64]
+Real = npt.NDArray[np.float64]
+
+INT32_MAX = 2**31 - 1
+MAX_SHIFT = 31
+
+
+def canonical_signed_digits(value: int) -> tuple[tuple[int, int], ...]:
+    """Write an integer as the shortest signed sum of powers of two.
+
+    Args:
+        value: any integer.
+    Returns:
+        Pairs (sign, shift), highest shift first, with value == sum(sign << shift); no two
+        neighbouring shifts occur, which makes the form unique and minimal.
+    Source: Reitwiesner, "Binary arithmetic", Advances in Computers 1 (1960).
+    Example:
+        >>> canonical_signed_digits(7)
+        ((1, 3), (-1, 0))
+    """
+    digits: list[tuple[int, int]] = []
+    shift = 0
+    while value:
+        if value & 1:
+            sign = 2 - (value & 3)
+            digits.append((sign, shift))
+            value -= sign
+        value >>= 1
+        shift += 1
+    return tuple(reversed(digits))
+
+
+def short_multipliers(terms: int, width: int) -> tuple[int, ...]:
+    """Return all odd positive integers below 2**width with at most `terms` signed digits, ascending.
+
+    An even multiplier is an odd one and a smaller shift, so these are all the multipliers there are.
+    """
+    return tuple(m for m in range(1, 1 << width, 2) if len(canonical_signed_digits(m)) <= terms)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Requantization:
+    """How an accumulator becomes a code: y = (acc * multiplier + offset + half) >> shift, then clamped.
+
+    The shift is arithmetic (floor) and half is 2**(shift - 1), or 0 for shift 0: ties round up.
+    Every multiplier is a short signed sum of powers of two, so that a core without a multiplier
+    computes the same product in shifts and adds.
+
+    Attributes:
+        multiplier: (channels,) or (1,), at least 1.
+        offset: (channels,) or (1,), already in units of acc * multiplier.
+        shift: (channels,) or (1,), 0..31.
+        minimum, maximum: the clamp, in codes.
+    """
+
+    multiplier: Int
+    offset: Int
+    shift: Int
+    minimum: int
+    maximum: int
+
+    def half(self) -> Int:
+        """Return the rounding half of each channel."""
+        return np.asarray((np.int64(1) << self.shift) >> 1, dtype=np.int64)
+
+    def apply(self, acc: Int) -> Int:
+        """Requantize accumulators. acc: (..., channels) -> codes, same shape."""
+        y = (acc * self.multiplier + self.offset + self.half()) >> self.shift
+        return np.asarray(np.clip(y, self.minimum, self.maximum), dtype=np.int64)
+
+    def worst(self, low: Int, high: Int) -> Int:
+        """Bound every intermediate of `apply` as C computes it, for accumulators in low..high.
+
+        C adds the signed power-of-two terms of the multiplier one by one, so the bound takes the sum
+        of their magnitudes, not the product.
+
+        Args:
+            low, high: (channels,) smallest and largest accumulator.
+        Returns:
+            (channels,) the largest magnitude any intermediate can reach.
+        """
+        magnitude = np.maximum(np.abs(low), np.abs(high))
+        gain = np.array([sum(1 << s for _, s in canonical_signed_digits(int(m))) for m in self.multiplier])
+        return np.asarray(magnitude * gain + np.abs(self.offset) + self.half(), dtype=np.int64)
+
+
+def requantization(
+    gain: Real, bias: Real, *, minimum: int, maximum: int, zero_point: int, multipliers: Iterable[int]
+) -> Requantization:
+    """Choose multiplier, shift and offset for y = acc * gain + (bias in accumulator units) * gain.
+
+    The offset is computed from the rounded multiplier, never from the ideal one: a rounded multiplier
+    then only scales a channel, it cannot shift it (numerics: distance sums have a huge mean).
+
+    Args:
+        gain: (channels,) or (1,), positive: accumulator to output code.
+        bias: (channels,) what is added to the accumulator, in accumulator units, real.
+        minimum, maximum: clamp in output codes.
+        zero_point: code of the real 0 in the output.
+        multipliers: the allowed multipliers, as of `short_multipliers`.
+    """
+    allowed = np.array(sorted(multipliers), dtype=np.float64)
+    exponent = np.floor(np.log2(gain))[:, None]
+    top = np.floor(np.log2(allowed))
+    # Each odd multiplier m stands for m * 2**-(top - exponent); the best one lies within a factor 2 of
+    # the gain, from above (mantissa 1.x) or from the next octave (a gain of 1.97 is nearer to 2 than to 1.875).
+    candidates = np.concatenate([allowed * 2.0 ** (exponent - top), allowed * 2.0 ** (exponent + 1 - top)], 1)
+    best = np.argmin(np.abs(np.log(candidates / gain[:, None])), axis=1)
+    index = best % len(allowed)
+    multiplier = allowed[index].astype(np.int64)
+    shift = (top[index] - exponent[:, 0] - (best >= len(allowed))).astype(np.int64)
+    # A gain of more than the multiplier itself needs a left shift, which is an even multiplier.
+    multiplier = multiplier << np.maximum(-shift, 0)
+    shift = np.clip(shift, 0, MAX_SHIFT)
+    offset = np.floor(bias * multiplier + 0.5).astype(np.int64) + (np.int64(zero_point) << shift)
+    return Requantization(multiplier, offset, shift, minimum, maximum)
+
+
+def fraction(numerator: Int, denominator: Int, bits: int) -> Int:
+    """Return numerator / denominator in units of 2**-bits, rounded to nearest, ties up.
+
+    The C twin, mcu_fraction_u32, subtracts and shifts once for each bit: no divide instruction and no
+    helper routine.
+
+    Args:
+        numerator: 0..denominator.
+        denominator: 1..2**31 - 1.
+        bits: 0..30.
+    """
+    doubled = 2 * denominator
+    return np.asarray(((numerator << (bits + 1)) + denominator) // doubled, dtype=np.int64)

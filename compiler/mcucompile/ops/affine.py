@@ -1,0 +1,115 @@
+"""Scale and offset along one axis: y = x * scale[c] + offset[c] (batch-norm, or a constant's +, -, *, /)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from mcucompile.errors import ModelError, QuantizationError
+from mcucompile.ir import Array, Format, Op, Shape
+from mcucompile.lowering import Lowered, Lowering, RealOp
+from mcucompile.numerics import Int, Requantization, requantization, short_multipliers
+
+# An affine layer that could not be folded has no free scale to absorb a rounded multiplier: give it more
+# signed digits, so that a channel is at most 0.4 % off.
+_TERMS = 4
+_WIDTH = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Affine(RealOp):
+    """y = relu?(x * scale + offset), scale and offset (channels,) or (1,) along `axis`, real.
+
+    Attributes:
+        axis: counted from the front, of the input without samples.
+        relu: clamp the result at 0.
+    """
+
+    kind: ClassVar[str] = "affine"
+    scale: npt.NDArray[np.float32]
+    offset: npt.NDArray[np.float32]
+    axis: int
+    relu: bool = False
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        """The input's shape."""
+        return _checked(self, shapes[0], self.axis, len(self.scale))
+
+    def run(self, *inputs: Array) -> Array:
+        """Compute in float32."""
+        x = np.moveaxis(inputs[0].astype(np.float32), self.axis + 1, -1) if self._is_vector else inputs[0]
+        y = x * self.scale + self.offset
+        y = np.moveaxis(y, -1, self.axis + 1) if self._is_vector else y
+        return np.maximum(y, 0) if self.relu else np.asarray(y, dtype=np.float32)
+
+    @property
+    def _is_vector(self) -> bool:
+        return len(self.scale) > 1
+
+    def lower(self, lowering: Lowering) -> Lowered:
+        """Requantize every channel with its own multiplier; a negative scale is a negative sign bit."""
+        source = lowering.formats[0]
+        scale = self.scale.astype(np.float64)
+        if not (np.isfinite(scale).all() and np.isfinite(self.offset).all()):
+            raise QuantizationError(self.source, "a constant is not a finite number", "re-train or repair the model")
+        format_ = lowering.output_format(signed=not self.relu)
+        sign = np.where(scale < 0, -1, 1)
+        gain = np.maximum(np.abs(scale), 1e-12) * source.scale / format_.scale
+        bias = self.offset.astype(np.float64) / (gain * format_.scale) - sign * source.zero_point
+        requantize = requantization(
+            gain,
+            bias,
+            minimum=max(format_.minimum, 0) if self.relu else format_.minimum,
+            maximum=format_.maximum,
+            zero_point=format_.zero_point,
+            multipliers=short_multipliers(max(lowering.terms, _TERMS), _WIDTH),
+        )
+        op = IntegerAffine(
+            name=self.name,
+            inputs=self.inputs,
+            output=self.output,
+            source=self.source,
+            sign=np.asarray(sign, dtype=np.int64),
+            requantize=requantize,
+            axis=self.axis,
+        )
+        return Lowered(op, format_)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class IntegerAffine(Op):
+    """y = requantize(sign[c] * x), channels along `axis`.
+
+    Attributes:
+        sign: (channels,) or (1,), 1 or -1.
+    """
+
+    kind: ClassVar[str] = "affine"
+    sign: Int
+    requantize: Requantization
+    axis: int
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        """The input's shape."""
+        return _checked(self, shapes[0], self.axis, len(self.sign))
+
+    def run(self, *inputs: Array) -> Array:
+        """Bit-exact output codes."""
+        x = inputs[0].astype(np.int64)
+        if len(self.sign) == 1:
+            return self.requantize.apply(x * self.sign)
+        return np.moveaxis(self.requantize.apply(np.moveaxis(x, self.axis + 1, -1) * self.sign), -1, self.axis + 1)
+
+    def accumulator_bounds(self, *formats: Format) -> tuple[Int, Int]:
+        """Return the smallest and largest accumulator of each channel for any input."""
+        low, high = formats[0].minimum * self.sign, formats[0].maximum * self.sign
+        return np.minimum(low, high), np.maximum(low, high)
+
+
+def _checked(op: Op, shape: Shape, axis: int, channels: int) -> Shape:
+    if channels != 1 and (axis >= len(shape) or shape[axis] != channels):
+        raise ModelError(
+            op.source, f"has {channels} channels on axis {axis}, its input is {shape}", "re-export the model"
+        )
+    return shape
