@@ -1,0 +1,26 @@
+"""Passes over the graph of reals, in the order they run, and the proof over the graph of integers."""
+
+from mcucompile.ir import Graph, Pass
+from mcucompile.passes.check_accumulators import check_accumulators
+from mcucompile.passes.fold_affine import fold_affine
+from mcucompile.passes.fuse_relu import fuse_relu
+from mcucompile.passes.hoist_elementwise import hoist_elementwise
+from mcucompile.passes.remove_views import remove_views
+
+REAL_PASSES: tuple[Pass, ...] = (
+    remove_views,  # first: fewer views to look through
+    hoist_elementwise,  # before folding: an Affine or Relu must touch its layer
+    fold_affine,  # before fusing: a batch-norm stands between a layer and its rectifier
+    fuse_relu,
+    remove_views,  # last: hoisting leaves views beside views
+)
+
+
+def simplify(graph: Graph) -> Graph:
+    """Run all passes over a graph of reals."""
+    for step in REAL_PASSES:
+        graph = step(graph)
+    return graph
+
+
+__all__ = ["REAL_PASSES", "check_accumulators", "simplify"]
