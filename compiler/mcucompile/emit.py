@@ -1,0 +1,200 @@
+"""Turns a planned model into the text of its C files; writes nothing itself. The only importer of jinja2."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import jinja2
+
+from mcucompile import __version__
+from mcucompile.encodings import ENCODINGS
+from mcucompile.ir import Graph, Tensor
+from mcucompile.ops import ArgMax, IntegerDense
+from mcucompile.plan import Arena, PlannedLayer
+from mcucompile.resources import resource_dir
+from mcucompile.similarities import SIMILARITIES
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """Everything the C files of a model are made from.
+
+    Attributes:
+        graph: of integers.
+        layers: in execution order, a kernel for each.
+        arena: where intermediate tensors live.
+        digest: 16 bytes that identify the model to the link.
+    """
+
+    graph: Graph
+    layers: tuple[PlannedLayer, ...]
+    arena: Arena
+    digest: bytes
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """Return the one Jinja environment: undefined names are errors, blocks leave no blank lines."""
+    created = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(resource_dir("templates")),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    created.filters["signed_byte"] = lambda code: code - 256 if code > 127 else code
+    return created
+
+
+def emit_model(model: Model) -> dict[str, str]:
+    """Return the model's C files by path relative to the project."""
+    graph = model.graph
+    names = layer_names(graph)
+    layers = [_layer(model, planned, names[i]) for i, planned in enumerate(model.layers)]
+    reach = max((layer.get("reach", 0) for layer in layers), default=0)
+    context = {
+        "version": __version__,
+        "model": graph.name,
+        "input": _interface(graph.input),
+        "output": _interface(graph.result) | {"meaning": _meaning(graph)},
+        "arena_bytes": model.arena.bytes,
+        "layers": layers,
+        "hash_bytes": [f"0x{byte:02x}" for byte in model.digest],
+        "headers": headers(model),
+        "quarter_square_reach": reach,
+        "quarter_squares": tuple(n * n // 4 for n in range(-reach, reach + 1)) if reach else (),
+    }
+    files = {
+        "include/model.h": "project/model.h.j2",
+        "include/model_data.h": "project/model_data.h.j2",
+        "src/model.c": "project/model.c.j2",
+    }
+    return {path: render(template, context) for path, template in files.items()}
+
+
+def render(template: str, context: Mapping[str, object]) -> str:
+    """Return a rendered template, without trailing spaces and with single blank lines."""
+    text = environment().get_template(template).render(context)
+    lines: list[str] = []
+    for line in (raw.rstrip() for raw in text.splitlines()):
+        if line or (lines and lines[-1]):
+            lines.append(line)
+    return "\n".join(lines).strip("\n") + "\n"
+
+
+def layer_names(graph: Graph) -> tuple[str, ...]:
+    """Return the C function of each layer: <model>_<layer>, unique."""
+    names: list[str] = []
+    for op in graph.layers:
+        name = f"{graph.name}_{c_identifier(op.name)}"
+        names.append(name if name not in names and name != f"{graph.name}_run" else f"{name}_{len(names)}")
+    return tuple(names)
+
+
+def c_identifier(text: str) -> str:
+    """Return text with everything that a C identifier cannot hold replaced by one underscore."""
+    kept = "".join(c if c.isascii() and c.isalnum() else " " for c in text.lower())
+    return "_".join(kept.split()) or "layer"
+
+
+def headers(model: Model) -> tuple[str, ...]:
+    """Return the runtime headers the model includes, relative to runtime_c/, in the order of inclusion."""
+    found = {"mcu_numerics.h"}
+    for planned in model.layers:
+        op = planned.layer.op
+        if isinstance(op, IntegerDense):
+            found.add(SIMILARITIES[op.similarity].header)
+            if op.weights.bits == 4:
+                found.add("encoding/nibble.h")
+            if planned.kernel.name == "shift":
+                found.add("encoding/log.h")
+    return tuple(sorted(found, key=lambda name: ("/" in name, name)))
+
+
+def _layer(model: Model, planned: PlannedLayer, name: str) -> dict[str, Any]:
+    layer, graph = planned.layer, model.graph
+    op = layer.op
+    context: dict[str, Any] = {
+        "name": name,
+        "model": graph.name,
+        "x_types": tuple(format_.c_type for format_ in layer.formats),
+        "y_type": layer.output_format.c_type,
+        "title": _comment(_title(planned)),
+        "short": _comment(op.name),
+        "bytes": graph.tensors[op.output].bytes,
+        "result": _pointer(model, op.output),
+        "arguments": [_argument(model, tensor, const=True) for tensor in op.inputs]
+        + [_argument(model, op.output, const=False)],
+        **planned.kernel.context(layer),
+    }
+    module: Any = environment().get_template(planned.kernel.template).module
+    return context | {"data": str(module.data(context)).strip(), "code": str(module.code(context)).strip() + "\n"}
+
+
+def _title(planned: PlannedLayer) -> str:
+    layer = planned.layer
+    op = layer.op
+    sizes = f"{_shape(layer.shapes[0])} -> {_shape(layer.output_shape)}"
+    formats = f"{layer.formats[0]} -> {layer.output_format}"
+    if isinstance(op, IntegerDense):
+        formula = SIMILARITIES[op.similarity].formula
+        summary = ENCODINGS[op.weights.encoding].summary
+        chosen = f" ({op.weights.parameters})" if op.weights.parameters else ""
+        return f"{op.name}: dense {sizes}, {formula}; {summary}{chosen}; {formats}; kernel '{planned.kernel.name}'"
+    return f"{op.name}: {op.kind.replace('_', ' ')} {sizes}, {formats}"
+
+
+def _meaning(graph: Graph) -> str:
+    result = graph.result
+    producer = graph.producer(result.name)
+    if isinstance(producer, ArgMax):
+        return "index of the largest value"
+    return f"real = {result.stored.scale!r} * {_code_text(result)}"
+
+
+def _interface(tensor: Tensor) -> dict[str, object]:
+    return {
+        "c_type": tensor.stored.c_type,
+        "count": tensor.size,
+        "scale": repr(tensor.stored.scale),
+        "shape_text": _shape(tensor.shape),
+        "code_text": _code_text(tensor),
+    }
+
+
+def _code_text(tensor: Tensor) -> str:
+    zero = tensor.stored.zero_point
+    return f"(code - {zero})" if zero else "code"
+
+
+def _pointer(model: Model, tensor: str) -> str:
+    owner = model.arena.owner[tensor]
+    if owner == model.graph.inputs[0]:
+        return "in"
+    if owner == model.arena.owner[model.graph.outputs[0]]:
+        return "out"
+    offset = model.arena.buffers[owner].offset
+    return f"arena + {offset}" if offset else "arena"
+
+
+def _argument(model: Model, tensor: str, *, const: bool) -> str:
+    pointer = _pointer(model, tensor)
+    c_type = model.graph.tensors[tensor].stored.c_type
+    if pointer in ("in", "out") or c_type == "uint8_t":
+        return pointer
+    qualifier = "const " if const else ""
+    return f"({qualifier}{c_type} *)({pointer})"
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "x".join(str(n) for n in shape if n > 1) or str(math.prod(shape))
+
+
+def _comment(text: str) -> str:
+    """Return text that can stand in a C comment, whatever a model file called its nodes."""
+    return (
+        "".join(c if c.isprintable() and c.isascii() else "?" for c in text).replace("*/", "* /").replace("/*", "/ *")
+    )

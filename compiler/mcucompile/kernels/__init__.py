@@ -1,0 +1,21 @@
+"""The table of kernels. Adding one: a file here, a template, one line below.
+
+Kernels of one operator kind compete on cost; all give the same bits.
+"""
+
+from mcucompile.kernels.dense_bins import DENSE_BINS
+from mcucompile.kernels.dense_multiply import DENSE_MULTIPLY
+from mcucompile.kernels.dense_quarter_square import DENSE_QUARTER_SQUARE
+from mcucompile.kernels.dense_shift import DENSE_SHIFT
+from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
+from mcucompile.kernels.plain import PLAIN_KERNELS
+
+KERNELS: tuple[Kernel, ...] = (
+    DENSE_MULTIPLY,
+    DENSE_SHIFT,
+    DENSE_BINS,
+    DENSE_QUARTER_SQUARE,
+    *PLAIN_KERNELS,
+)
+
+__all__ = ["KERNELS", "Context", "Core", "Cost", "Kernel", "Layer"]

@@ -1,0 +1,96 @@
+"""Dense layer with few distinct weights: sum the inputs of each weight first, multiply the sums once.
+
+acc = sum_v v * (sum of the inputs whose weight is v). The inner loop only adds; the products by the
+constants v are made once for each output, together, by Horner's rule over the bits of all constants in
+canonical signed digits.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from mcucompile.kernels.dense import dense_context, dense_cost, dense_of
+from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
+from mcucompile.numerics import canonical_signed_digits
+from mcucompile.ops import IntegerDense
+
+_MAX_CODES = 130
+
+
+@dataclass(frozen=True, slots=True)
+class HornerStep:
+    """acc = (acc + the bins of `plus` - the bins of `minus`) << shift."""
+
+    shift: int
+    plus: tuple[int, ...]
+    minus: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DenseBins(Kernel):
+    """For codebooks of at most 130 codes on any core."""
+
+    def refusal(self, layer: Layer, core: Core) -> str | None:  # noqa: ARG002 - any core will do
+        """Refuse encodings with too many codes for bins on the stack."""
+        codes = len(dense_of(layer).weights.code_values)
+        return None if codes <= _MAX_CODES else f"{codes} distinct weights need too many bins"
+
+    def cost(self, layer: Layer) -> Cost:
+        """Nine instructions for each weight; clearing, folding and combining the bins for each output."""
+        op = dense_of(layer)
+        bins = len(op.weights.code_values)
+        digits = sum(len(step.plus) + len(step.minus) + 1 for step in horner_steps(op))
+        return dense_cost(layer, per_weight=9, per_output=6 * bins + 2 * digits, stack_bytes=4 * bins)
+
+    def context(self, layer: Layer) -> Context:
+        """Add how bins are folded and combined."""
+        op = dense_of(layer)
+        first, last, partner = _folding(op)
+        return {
+            **dense_context(layer),
+            "bins": len(op.weights.code_values),
+            "fold_first": first,
+            "fold_last": last,
+            "fold_partner": partner,
+            "steps": horner_steps(op),
+        }
+
+
+def horner_steps(op: IntegerDense) -> tuple[HornerStep, ...]:
+    """Return the steps that make sum_k value[k] * bin[k] over the folded bins that some weight uses."""
+    digits: dict[int, list[tuple[int, int]]] = {}
+    for code, value in _folded_values(op):
+        for sign, shift in canonical_signed_digits(value):
+            digits.setdefault(shift, []).append((sign, code))
+    steps = []
+    bits = sorted(digits, reverse=True)
+    for bit, lower in zip(bits, [*bits[1:], 0], strict=True):
+        plus = tuple(code for sign, code in digits[bit] if sign > 0)
+        minus = tuple(code for sign, code in digits[bit] if sign < 0)
+        steps.append(HornerStep(bit - lower, plus, minus))
+    return tuple(steps)
+
+
+def _folded_values(op: IntegerDense) -> Iterator[tuple[int, int]]:
+    """Yield (code, value) of the positive values that a weight, of either sign, has."""
+    used = {abs(int(v)) for v in np.unique(op.weights.values)}
+    for code, value in enumerate(op.weights.code_values):
+        if value > 0 and int(value) in used:
+            yield code, int(value)
+
+
+def _folding(op: IntegerDense) -> tuple[int, int, str]:
+    """Return first and last positive code and, as C, the code of k's negative: every codebook is symmetric."""
+    values = op.weights.code_values
+    positive = np.flatnonzero(values > 0)
+    first, last = int(positive[0]), int(positive[-1])
+    for offset in range(1, len(values)):
+        if offset + last < len(values) and np.array_equal(values[positive + offset], -values[positive]):
+            return first, last, f"k + {offset}U"
+    if np.array_equal(values[len(values) - positive], -values[positive]):
+        return first, last, f"{len(values)}U - k"
+    raise ValueError(f"the values of {op.weights.encoding} are not symmetric around 0")
+
+
+DENSE_BINS = DenseBins("bins", "dense", "kernels/dense_bins.c.j2")

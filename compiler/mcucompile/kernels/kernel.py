@@ -1,0 +1,80 @@
+"""What a kernel is: one way to compute a layer on a kind of CPU."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mcucompile.ir import Format, Op, Shape
+
+# What templates receive: plain values, tuples, dataclasses.
+Context = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """What a kernel must know of the CPU.
+
+    Attributes:
+        has_multiplier: the core multiplies in hardware and the build may use it.
+    """
+
+    has_multiplier: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """An estimate before anything is built; `bench` measures.
+
+    Attributes:
+        instructions: of one inference of the layer.
+        flash_bytes: weights and tables, without code.
+        stack_bytes: scratch on the stack.
+    """
+
+    instructions: int
+    flash_bytes: int
+    stack_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layer:
+    """An operator in its place: what a kernel is asked to compute.
+
+    Attributes:
+        op: the integer operator.
+        shapes, formats: of its inputs.
+        output_shape, output_format: of its output.
+    """
+
+    op: Op
+    shapes: tuple[Shape, ...]
+    formats: tuple[Format, ...]
+    output_shape: Shape
+    output_format: Format
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel(ABC):
+    """One row of the kernel table.
+
+    Attributes:
+        name: in reports.
+        kind: the operator kind it computes.
+        template: relative to templates/.
+    """
+
+    name: str
+    kind: str
+    template: str
+
+    @abstractmethod
+    def refusal(self, layer: Layer, core: Core) -> str | None:
+        """Return why the kernel cannot compute the layer on the core, None if it can."""
+
+    @abstractmethod
+    def cost(self, layer: Layer) -> Cost:
+        """Estimate what one inference of the layer costs."""
+
+    @abstractmethod
+    def context(self, layer: Layer) -> Context:
+        """Return what the template needs beyond the layer's names, shapes and formats."""

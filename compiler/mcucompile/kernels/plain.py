@@ -1,0 +1,127 @@
+"""The plain kernel of every operator but the dense layer: the loop nest around the term."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mcucompile.errors import QuantizationError
+from mcucompile.ir import Op
+from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
+from mcucompile.kernels.requantize import requantize_code, signed_digits
+from mcucompile.ops import FourView, IntegerAdd, IntegerAffine, IntegerSoftmax, Transpose
+
+
+@dataclass(frozen=True, slots=True)
+class PlainKernel(Kernel):
+    """A kernel without variants: it always applies and needs no multiplier.
+
+    Attributes:
+        instructions_per_element: estimate for RV32 and Thumb code.
+        describe: what the template needs.
+        tables: bytes of flash of its tables.
+    """
+
+    instructions_per_element: int
+    describe: Callable[[Layer], Context]
+    tables: Callable[[Op], int] = lambda _op: 0
+
+    def refusal(self, layer: Layer, core: Core) -> str | None:  # noqa: ARG002 - it always applies
+        """Return None."""
+        return None
+
+    def cost(self, layer: Layer) -> Cost:
+        """Count elements of the larger of input and output."""
+        elements = max(math.prod(layer.shapes[0]), math.prod(layer.output_shape))
+        return Cost(self.instructions_per_element * elements, self.tables(layer.op))
+
+    def context(self, layer: Layer) -> Context:
+        """Return the operator's own description."""
+        return self.describe(layer)
+
+
+def _affine(layer: Layer) -> Context:
+    op = layer.op
+    if not isinstance(op, IntegerAffine):
+        raise TypeError(op.kind)
+    shape = layer.shapes[0]
+    channels = len(op.sign)
+    inner = math.prod(shape[op.axis + 1 :]) if channels > 1 else 1
+    return {
+        "channels": channels,
+        "inner": inner,
+        "outer": math.prod(shape) // inner // channels,
+        "signs": tuple(int(s) for s in op.sign),
+        "requantize": requantize_code(op.requantize, layer.output_format),
+    }
+
+
+def _add(layer: Layer) -> Context:
+    op = layer.op
+    if not isinstance(op, IntegerAdd):
+        raise TypeError(op.kind)
+    return {
+        "count": math.prod(layer.output_shape),
+        "digits": tuple(signed_digits(int(m)) for m in op.multipliers),
+        "requantize": requantize_code(op.requantize, layer.output_format),
+    }
+
+
+def _softmax(layer: Layer) -> Context:
+    op = layer.op
+    if not isinstance(op, IntegerSoftmax):
+        raise TypeError(op.kind)
+    classes = layer.shapes[0][-1]
+    return {
+        "rows": math.prod(layer.shapes[0]) // classes,
+        "classes": classes,
+        "table": tuple(int(v) for v in op.table),
+        "bits": op.bits,
+        "maximum": op.maximum,
+    }
+
+
+def _arg_max(layer: Layer) -> Context:
+    classes = layer.shapes[0][-1]
+    return {"rows": math.prod(layer.shapes[0]) // classes, "classes": classes}
+
+
+def _relu(layer: Layer) -> Context:
+    return {"count": math.prod(layer.output_shape), "zero_point": layer.output_format.zero_point}
+
+
+def _transpose(layer: Layer) -> Context:
+    op = layer.op
+    if not isinstance(op, Transpose):
+        raise TypeError(op.kind)
+    shape = layer.shapes[0]
+    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    axes = tuple((shape[axis], strides[axis]) for axis in op.permutation if shape[axis] > 1)
+    return {"axes": axes or ((1, 1),)}
+
+
+def _four_view(layer: Layer) -> Context:
+    op = layer.op
+    if not isinstance(op, FourView):
+        raise TypeError(op.kind)
+    *lead, height, width = layer.shapes[0]
+    if op.zone_height + op.zone_width > 256:
+        raise QuantizationError(op.source, "a zone has more than 255 diagonals", "use smaller zones")
+    return {
+        "images": math.prod(lead),
+        "height": height,
+        "width": width,
+        "zone_height": op.zone_height,
+        "zone_width": op.zone_width,
+        "shift": op.shift,
+    }
+
+
+PLAIN_KERNELS = (
+    PlainKernel("plain", "affine", "ops/affine.c.j2", 16, _affine, lambda op: 8 * len(getattr(op, "sign", ()))),
+    PlainKernel("plain", "add", "ops/add.c.j2", 12, _add),
+    PlainKernel("plain", "relu", "ops/relu.c.j2", 6, _relu),
+    PlainKernel("plain", "transpose", "ops/transpose.c.j2", 6, _transpose),
+    PlainKernel("plain", "softmax", "ops/softmax.c.j2", 150, _softmax, lambda _op: 512),
+    PlainKernel("plain", "arg_max", "ops/arg_max.c.j2", 5, _arg_max),
+    PlainKernel("plain", "four_view", "ops/four_view.c.j2", 16, _four_view),
+)

@@ -1,0 +1,101 @@
+"""Stores an integer graph beside its firmware and reads it back: what `verify` compares with.
+
+One JSON file holds every field of every operator; arrays are in one npz file and named in the JSON.
+Both are the same bytes for the same graph.
+"""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mcucompile.encodings import Weights
+from mcucompile.errors import ProjectError
+from mcucompile.ir import Array, Format, Graph, Op, Source, Tensor, verify
+from mcucompile.numerics import Requantization
+from mcucompile.ops import INTEGER_OPERATORS
+
+GRAPH_FILE = "reference/graph.json"
+ARRAYS_FILE = "reference/arrays.npz"
+SAMPLES_FILE = "reference/samples.npy"
+_VERSION = 1
+_PARTS: Mapping[str, type[Any]] = {
+    part.__name__: part for part in (Format, Source, Tensor, Weights, Requantization, *INTEGER_OPERATORS.values())
+}
+
+
+def store(graph: Graph) -> dict[str, bytes]:
+    """Return the files of a graph, by path relative to the project."""
+    arrays: dict[str, Array] = {}
+    content = {
+        "version": _VERSION,
+        "name": graph.name,
+        "inputs": graph.inputs,
+        "outputs": graph.outputs,
+        "source": _plain(graph.source, arrays),
+        "tensors": [_plain(tensor, arrays) for tensor in graph.tensors.values()],
+        "ops": [_plain(op, arrays) for op in graph.ops],
+    }
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **arrays)  # type: ignore[arg-type]  # the stub takes the names for options
+    text = json.dumps(content, indent=1) + "\n"
+    return {GRAPH_FILE: text.encode(), ARRAYS_FILE: packed.getvalue()}
+
+
+def load(directory: Path) -> Graph:
+    """Read the graph of a compiled project.
+
+    Raises:
+        ProjectError: the directory holds no project, or a damaged one.
+    """
+    try:
+        content = json.loads((directory / GRAPH_FILE).read_text())
+        with np.load(directory / ARRAYS_FILE, allow_pickle=False) as stored:
+            arrays = dict(stored)
+        if content["version"] != _VERSION:
+            raise ValueError(f"version {content['version']}, this program reads {_VERSION}")
+        tensors: dict[str, Tensor] = {t["name"]: _object(t, arrays) for t in content["tensors"]}
+        ops: tuple[Op, ...] = tuple(_object(op, arrays) for op in content["ops"])
+        graph = Graph(
+            content["name"],
+            tuple(content["inputs"]),
+            tuple(content["outputs"]),
+            tensors,
+            ops,
+            _object(content["source"], arrays),
+        )
+        return verify(graph)
+    except FileNotFoundError as error:
+        raise ProjectError(
+            directory, f"holds no compiled project ({error.filename} is missing)", "run `mcucompile MODEL -o DIR` first"
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ProjectError(directory, f"is damaged: {error}", "compile the model again") from error
+
+
+def _plain(value: Any, arrays: dict[str, Array]) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = {field.name: _plain(getattr(value, field.name), arrays) for field in fields(value)}
+        return {"type": type(value).__name__, **parts}
+    if isinstance(value, np.ndarray):
+        name = f"a{len(arrays)}"
+        arrays[name] = value
+        return {"array": name}
+    if isinstance(value, tuple):
+        return [_plain(item, arrays) for item in value]
+    return value
+
+
+def _object(value: Any, arrays: Mapping[str, Array]) -> Any:
+    if isinstance(value, dict) and "array" in value:
+        return arrays[value["array"]]
+    if isinstance(value, dict):
+        part = _PARTS[value["type"]]
+        return part(**{key: _object(item, arrays) for key, item in value.items() if key != "type"})
+    if isinstance(value, list):
+        return tuple(_object(item, arrays) for item in value)
+    return value

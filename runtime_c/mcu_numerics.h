@@ -1,0 +1,85 @@
+/* THE arithmetic: the only places where a value is rounded.
+ * Twin: compiler/mcucompile/numerics.py
+ *
+ * Sums are made modulo 2^32 in unsigned integers, whose overflow C defines; the compiler has proven
+ * (passes/check_accumulators.py) that every signed result fits int32, so nothing is ever lost.
+ * Right shifts of negative numbers are arithmetic, as gcc and clang define them.
+ * No multiply, no divide, no float.
+ */
+#ifndef MCU_NUMERICS_H
+#define MCU_NUMERICS_H
+
+#include <stdint.h>
+
+/* Layers keep their own symbols, so that a profile or a disassembly names them. */
+#define MCU_NOINLINE __attribute__((noinline))
+
+/* acc * 2^n, n in 0..31. */
+static inline int32_t mcu_shift_left_s32(int32_t acc, uint32_t n)
+{
+    return (int32_t)((uint32_t)acc << n);
+}
+
+/* floor(acc / 2^n), n in 0..31. */
+static inline int32_t mcu_shift_right_s32(int32_t acc, uint32_t n)
+{
+    return acc >> n;
+}
+
+static inline int32_t mcu_add_s32(int32_t a, int32_t b)
+{
+    return (int32_t)((uint32_t)a + (uint32_t)b);
+}
+
+static inline int32_t mcu_subtract_s32(int32_t a, int32_t b)
+{
+    return (int32_t)((uint32_t)a - (uint32_t)b);
+}
+
+/* The value nearest to v in low..high. */
+static inline int32_t mcu_clamp_s32(int32_t v, int32_t low, int32_t high)
+{
+    const int32_t raised = v < low ? low : v;
+    return raised > high ? high : raised;
+}
+
+/* acc times a multiplier given as signed powers of two.
+ *   digits  count of them: n > 0 adds acc * 2^(n-1), n < 0 subtracts acc * 2^(-n-1), 0 is nothing
+ */
+static inline int32_t mcu_multiply_digits_s32(int32_t acc, const int8_t *digits, uint32_t count)
+{
+    uint32_t product = 0;
+    for (uint32_t i = 0; i < count; ++i) {
+        const int32_t digit = digits[i];
+        if (digit > 0) {
+            product += (uint32_t)acc << (uint32_t)(digit - 1);
+        } else if (digit < 0) {
+            product -= (uint32_t)acc << (uint32_t)(-digit - 1);
+        }
+    }
+    return (int32_t)product;
+}
+
+/* round(numerator * 2^bits / denominator), ties up, by restoring division.
+ *   numerator 0..denominator, denominator 1..2^31 - 1, bits 0..30
+ */
+static inline uint32_t mcu_fraction_u32(uint32_t numerator, uint32_t denominator, uint32_t bits)
+{
+    uint32_t quotient = 0;
+    uint32_t rest = numerator;
+    if (rest >= denominator) {
+        rest -= denominator;
+        quotient = 1;
+    }
+    for (uint32_t bit = 0; bit < bits; ++bit) {
+        rest <<= 1;
+        quotient <<= 1;
+        if (rest >= denominator) {
+            rest -= denominator;
+            quotient |= 1U;
+        }
+    }
+    return rest + rest >= denominator ? quotient + 1U : quotient;
+}
+
+#endif
