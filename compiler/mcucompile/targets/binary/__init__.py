@@ -1,0 +1,1 @@
+"""What a built ELF really holds: its code, its worst-case stack, and proofs about its instructions."""
