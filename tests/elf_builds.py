@@ -4,7 +4,6 @@ The tests of the ELF analysis use these instead of the product's firmware, so th
 that it is about.
 """
 
-import functools
 import shutil
 import subprocess
 import sys
@@ -17,7 +16,10 @@ from elftools.elf.elffile import ELFFile
 from unicorn import arm_const, riscv_const
 
 CORES = ("rv32imac", "rv32ec", "cortex-m0", "cortex-m4")
+RISCV = ("rv32imac", "rv32ec")
 TOOLCHAINS = ("gcc", "zig")
+ROUTES = [pytest.param(core, chain, id=f"{core}-{chain}") for core in CORES for chain in TOOLCHAINS]
+NOINLINE = "#define FAR __attribute__((noinline, used))\n#include <stdint.h>\nvolatile uint32_t sink;\n"
 FLASH, RAM, RAM_BYTES = 0x2000_0000, 0x8000_0000, 0x40000
 
 _FLAGS = {
@@ -30,7 +32,10 @@ _FLAGS = {
     ("cortex-m0", "zig"): ["-target", "thumb-freestanding-eabi", "-mcpu=cortex_m0"],
     ("cortex-m4", "zig"): ["-target", "thumb-freestanding-eabi", "-mcpu=cortex_m4"],
 }
-_COMMON = "-std=c11 -g -ffreestanding -fno-jump-tables -fno-builtin -ffunction-sections -nostdlib -static".split()
+_COMMON = [
+    *("-std=c11", "-g", "-ffreestanding", "-fno-builtin", "-fno-jump-tables"),
+    *("-ffunction-sections", "-nostdlib", "-static"),
+]
 
 _LINK = f"""
 ENTRY(_start)
@@ -69,20 +74,55 @@ __attribute__((section(".vectors"), used)) const void *const vectors[4] = {
 """
 
 
+# zig links no run-time library into these programs; these stand in for it.
+SOFT_HELPERS = """
+#define HELPER __attribute__((weak, noinline, used))
+HELPER uint32_t __udivsi3(uint32_t a, uint32_t b)
+{
+    uint32_t q = 0, r = 0;
+    for (uint32_t i = 0; i < 32; ++i) {
+        r = r << 1 | a >> 31;
+        a <<= 1;
+        q <<= 1;
+        if (r >= b) { r -= b; q |= 1; }
+    }
+    return q;
+}
+HELPER uint32_t __mulsi3(uint32_t a, uint32_t b)
+{
+    uint32_t p = 0;
+    for (; b != 0; b >>= 1, a <<= 1) { p += b & 1 ? a : 0; }
+    return p;
+}
+HELPER uint32_t __umodsi3(uint32_t a, uint32_t b) { return a - __mulsi3(__udivsi3(a, b), b); }
+HELPER uint32_t __aeabi_uidiv(uint32_t a, uint32_t b) { return __udivsi3(a, b); }
+HELPER uint64_t __aeabi_uidivmod(uint32_t a, uint32_t b)
+{
+    const uint32_t q = __udivsi3(a, b);
+    return q | (uint64_t)(a - __mulsi3(q, b)) << 32;
+}
+"""
+
+
 def require_compiler(core: str, toolchain: str) -> None:
     """Skip the test, naming what is missing, when the compiler is not installed."""
+    program = _FLAGS[core, toolchain][0]
     if toolchain == "zig":
         pytest.importorskip("ziglang", reason="pip install ziglang")
-    elif shutil.which(_FLAGS[core, toolchain][0]) is None:
-        pytest.skip(f"apt-get install {_FLAGS[core, toolchain][0].replace('unknown-elf-gcc', '...')}")
+    elif shutil.which(program) is None:
+        pytest.skip(f"{program} is missing: apt-get install gcc-{program.removesuffix('-gcc')}")
 
 
-@functools.cache
-def build(source: str, core: str, toolchain: str, folder: Path, *flags: str) -> Path:
-    """Compile and link `source`, which defines `void program(void)`; returns the ELF."""
+def build(
+    source: str, core: str, toolchain: str, folder: Path, flags: tuple[str, ...] = ("-Os",), *, start: str = ""
+) -> Path:
+    """Compile and link `source`, which defines `void program(void)`; returns the ELF.
+
+    start: start-up code to use instead of the usual one.
+    """
     require_compiler(core, toolchain)
     folder.mkdir(parents=True, exist_ok=True)
-    start = _START_RISCV if core.startswith("rv32") else _START_ARM
+    start = start or (_START_RISCV if core.startswith("rv32") else _START_ARM)
     (folder / "program.c").write_text(source)
     (folder / "start.c").write_text(start)
     (folder / "link.ld").write_text(_LINK)
@@ -90,7 +130,7 @@ def build(source: str, core: str, toolchain: str, folder: Path, *flags: str) -> 
     compiler = [*(zig if toolchain == "zig" else []), *_FLAGS[core, toolchain]]
     libraries = ["-lgcc"] if toolchain == "gcc" else []
     warnings = ["-Wl,--no-warn-rwx-segments"] if core.startswith("rv32") and toolchain == "gcc" else []
-    command = [*compiler, *_COMMON, *warnings, *(flags or ("-Os",)), "-T", "link.ld", "program.c", "start.c"]
+    command = [*compiler, *_COMMON, *warnings, *flags, "-T", "link.ld", "program.c", "start.c"]
     result = subprocess.run(
         [*command, *libraries, "-o", "program.elf"],
         cwd=folder,

@@ -46,11 +46,15 @@ class StackUse:
 
 @dataclass(frozen=True, slots=True)
 class _Function:
-    """What a caller has to know of a function."""
+    """What a caller has to know of a function.
+
+    restarts: it gives the stack pointer its first value again, so its use does not add to what was there.
+    """
 
     use: StackUse
     returns: bool
     clobbers: frozenset[str]
+    restarts: bool
 
 
 def worst_case_stack(image: Image, *, float_context: bool = False) -> StackUse:
@@ -58,7 +62,8 @@ def worst_case_stack(image: Image, *, float_context: bool = False) -> StackUse:
 
     To the use of the program itself comes one interrupt (the deepest handler that returns) and on top one fault
     handler (the deepest one that does not return), each with the frame that the hardware pushes. Interrupts are
-    taken not to nest: the firmware gives them all one priority.
+    taken not to nest: the firmware gives them all one priority. A handler that sets the stack pointer to a constant
+    takes the whole stack for itself and counts alone.
 
     Args:
         image: a linked firmware for a RISC-V or Cortex-M core.
@@ -78,13 +83,18 @@ def worst_case_stack(image: Image, *, float_context: bool = False) -> StackUse:
         entry_bytes = _EXCEPTION_FRAME_FLOAT_BYTES if float_context else _EXCEPTION_FRAME_BYTES
     functions = [analysis.function(address, ()) for address in sorted(handlers)]
     for returning in (True, False):
-        uses = [function.use for function in functions if function.returns is returning]
+        uses = [
+            StackUse(0, ()) if function.restarts else function.use
+            for function in functions
+            if function.returns is returning
+        ]
         if uses:
             worst = max(uses, key=lambda use: use.bytes)
             if entry_bytes:
                 worst = worst.under(StackFrame(EXCEPTION_ENTRY, entry_bytes))
             use = StackUse(use.bytes + worst.bytes, use.path + worst.path)
-    return use
+    restarted = [function.use for function in functions if function.restarts]
+    return max([use, *restarted], key=lambda use: use.bytes)
 
 
 def function_stack(image: Image, name: str) -> StackUse:
@@ -122,7 +132,6 @@ class _Analysis:
 
     def __init__(self, image: Image) -> None:
         self.image = image
-        self.entry = image.entry
         self.trap_handlers: set[int] = set()
         self._done: dict[int, _Function] = {}
         self._step: _Step = riscv.step if image.family == "riscv" else thumb.step
@@ -177,13 +186,14 @@ class _Walk:
         self._pending: list[int] = []
         self._use = StackUse(0, (StackFrame(self._name, 0),))
         self._returns = False
+        self._restarts = False
         self._clobbers: frozenset[str] = frozenset()
 
     def run(self) -> _Function:
         self._reach(self._address, self._analysis.entry_state())
         while self._pending:
             self._visit(self._pending.pop())
-        return _Function(self._use, self._returns, self._clobbers)
+        return _Function(self._use, self._returns, self._clobbers, self._restarts)
 
     def _visit(self, at: int) -> None:
         instruction = self._image.at.get(at)
@@ -222,9 +232,10 @@ class _Walk:
     def _depth(self, instruction: Instruction, state: State) -> int:
         """Bytes of stack in use after the instruction."""
         pointer = state.get("sp")
-        if isinstance(pointer, int) and self._address == self._analysis.entry:
+        if isinstance(pointer, int) and self._may_restart():
             # Start-up code gives the stack pointer its first value: the stack is empty here. RISC-V needs two
             # instructions for an address; the value is whole after the second.
+            self._restarts = True
             following = self._image.at.get(instruction.address + instruction.size)
             half = instruction.operation in ("lui", "auipc")
             if not half or following is None or following.writes != ("sp",):
@@ -238,6 +249,10 @@ class _Walk:
                 "use arrays of fixed size, without alloca or more alignment than the stack has",
             )
         return -pointer.offset
+
+    def _may_restart(self) -> bool:
+        """True for start-up code, and for a handler that has not used the stack of what it interrupted."""
+        return len(self._callers) == 1 and (self._address == self._image.entry or self._use.bytes == 0)
 
     def _note_trap_handler(self, instruction: Instruction, state: State) -> None:
         handler = state.registers.pop(riscv.TRAP_VECTOR)

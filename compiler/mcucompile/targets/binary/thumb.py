@@ -103,6 +103,8 @@ def _result(instruction: Instruction, state: State) -> Value | None:
             result = total(first, last)
         case "sub" | "subw":
             result = difference(first, last)
+        case "adr":
+            result = total(_value(instruction, state, "pc"), last)
         case "rsb":
             result = difference(last, first)
         case "lsl" if isinstance(first, int) and isinstance(last, int):
