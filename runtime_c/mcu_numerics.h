@@ -31,6 +31,12 @@ static inline int32_t mcu_add_s32(int32_t a, int32_t b)
     return (int32_t)((uint32_t)a + (uint32_t)b);
 }
 
+/* sum + x modulo 2^32. */
+static inline uint32_t mcu_add_u32(uint32_t sum, int32_t x)
+{
+    return sum + (uint32_t)x;
+}
+
 static inline int32_t mcu_subtract_s32(int32_t a, int32_t b)
 {
     return (int32_t)((uint32_t)a - (uint32_t)b);

@@ -46,6 +46,22 @@ def store(graph: Graph) -> dict[str, bytes]:
     return {GRAPH_FILE: text.encode(), ARRAYS_FILE: packed.getvalue()}
 
 
+def store_samples(codes: Array, format_: Format) -> bytes:
+    """Return a few inputs, as input codes, in the form `load_samples` reads."""
+    packed = io.BytesIO()
+    np.save(packed, codes.astype(format_.dtype))
+    return packed.getvalue()
+
+
+def load_samples(directory: Path) -> Array:
+    """Return the inputs that were stored with a project, as input codes (n, *input shape)."""
+    try:
+        samples: Array = np.load(directory / SAMPLES_FILE, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ProjectError(directory, f"has no readable samples: {error}", "compile the model again") from error
+    return samples.astype(np.int64)
+
+
 def load(directory: Path) -> Graph:
     """Read the graph of a compiled project.
 

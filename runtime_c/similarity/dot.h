@@ -1,7 +1,7 @@
 /* Dot product: S(x, w) = sum_i x_i * w_i, one term per call.
  *   acc  running sum, int32; cannot overflow (passes/check_accumulators.py)
  *   x    activation, 8 bits
- *   w    decoded weight, at most 16 bits
+ *   w    decoded weight, at most 17 bits
  * Twin: compiler/mcucompile/similarities/dot/reference.py
  */
 #ifndef MCU_SIMILARITY_DOT_H

@@ -14,16 +14,16 @@ from mcucompile.encodings.encoding import Codebook, Encoding
 from mcucompile.numerics import Int, Real
 
 MAX_EXPONENTS = 16
+_MAX_INDEX_BITS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class LogQuant(Encoding):
     """Exponents FSR - 2**b + 1 .. FSR - 1 and the value 0; the sign is extra: b + 1 bits.
 
-    A code is the sign (bit b) beside the exponent's index (bits 0 .. b-1): value = +-2**index; the index
-    2**b - 1, all ones, with a clear sign is the value 0. Of the 2**b - 1 exponents at most 16 are used,
-    fewer where an int32 accumulator could overflow; a weight below them is under 2**-16 of the layer's
-    largest and becomes 0.
+    Of the 2**b - 1 exponents at most 16 are used, fewer where an int32 accumulator could overflow; a weight
+    below them is under 2**-16 of the layer's largest and becomes 0. So 5 bits hold any exponent's index. A
+    code is the sign beside the index: value = +-2**index; an index of all ones with a clear sign is the value 0.
 
     Attributes:
         exponent_bits: b, 3..8.
@@ -31,12 +31,17 @@ class LogQuant(Encoding):
 
     exponent_bits: int
 
+    @property
+    def index_bits(self) -> int:
+        """Bits of the exponent's index in a code; the sign is the bit above them."""
+        return min(self.exponent_bits, _MAX_INDEX_BITS)
+
     def codebooks(self, weight: Real, value_bits: int) -> Iterator[Codebook]:
         """Yield codebooks for full-scale ranges FSR at the layer's maximum and one octave around it."""
         top = math.floor(math.log2(float(np.abs(weight).max()) or 1.0) + 0.5)
-        zero = (1 << self.exponent_bits) - 1
+        zero = (1 << self.index_bits) - 1
         exponents = min(zero, MAX_EXPONENTS, value_bits + 1)
-        values = np.zeros(2 << self.exponent_bits, dtype=np.int64)
+        values = np.zeros(2 << self.index_bits, dtype=np.int64)
         values[:exponents] = np.int64(1) << np.arange(exponents)
         values[zero + 1 : zero + 1 + exponents] = -values[:exponents]
         for largest in (top, top - 1):
@@ -52,7 +57,7 @@ class LogQuant(Encoding):
             >>> (book.values[codes] * book.scale).tolist()
             [[1.0, -0.25, 0.0]]
         """
-        zero = (1 << self.exponent_bits) - 1
+        zero = (1 << self.index_bits) - 1
         exponents = int(np.count_nonzero(codebook.values > 0))
         magnitude = np.abs(weight) / scale
         exponent = np.floor(np.log2(np.where(magnitude > 0, magnitude, 0.25)) + 0.5)

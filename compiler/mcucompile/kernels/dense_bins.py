@@ -20,7 +20,7 @@ _MAX_CODES = 130
 
 @dataclass(frozen=True, slots=True)
 class HornerStep:
-    """acc = (acc + the bins of `plus` - the bins of `minus`) << shift."""
+    """acc = (acc << shift) + the bins of `plus` - the bins of `minus`."""
 
     shift: int
     plus: tuple[int, ...]
@@ -65,10 +65,12 @@ def horner_steps(op: IntegerDense) -> tuple[HornerStep, ...]:
             digits.setdefault(shift, []).append((sign, code))
     steps = []
     bits = sorted(digits, reverse=True)
-    for bit, lower in zip(bits, [*bits[1:], 0], strict=True):
-        plus = tuple(code for sign, code in digits[bit] if sign > 0)
-        minus = tuple(code for sign, code in digits[bit] if sign < 0)
-        steps.append(HornerStep(bit - lower, plus, minus))
+    for above, bit in zip([None, *bits], [*bits, 0], strict=True):
+        plus = tuple(code for sign, code in digits.get(bit, ()) if sign > 0)
+        minus = tuple(code for sign, code in digits.get(bit, ()) if sign < 0)
+        steps.append(HornerStep(0 if above is None else above - bit, plus, minus))
+    if bits and bits[-1] == 0:
+        steps.pop()
     return tuple(steps)
 
 

@@ -24,7 +24,7 @@ class DenseShift(Kernel):
     def context(self, layer: Layer) -> Context:
         """Add the position of the sign."""
         encoding = ENCODINGS[dense_of(layer).weights.encoding]
-        return {**dense_context(layer), "exponent_bits": getattr(encoding, "exponent_bits", 0)}
+        return {**dense_context(layer), "index_bits": getattr(encoding, "index_bits", 0)}
 
 
 DENSE_SHIFT = DenseShift("shift", "dense", "kernels/dense_shift.c.j2")

@@ -1,0 +1,39 @@
+"""Reads the user's arrays: samples and labels in .npy and .npz files. Such files are hostile input."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from mcucompile.errors import SamplesError
+from mcucompile.ir import Array
+
+
+def load_array(path: Path | str, key: str | None = None) -> Array:
+    """Read one array.
+
+    Args:
+        path: an .npy file, or an .npz file with one array (or several, one of them called `key`);
+            "file.npz:name" names one of several.
+        key: the array to take of several if the path names none.
+
+    Raises:
+        SamplesError: no such file, not an array, pickled objects, several arrays and none named.
+    """
+    text, _, named = str(path).rpartition(":") if ".npz:" in str(path) else (str(path), "", "")
+    file = Path(text)
+    try:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            names = loaded.files
+            wanted = named or (names[0] if len(names) == 1 else key)
+            if wanted not in names:
+                first = names[0] if names else "name"
+                raise SamplesError(file, f"holds the arrays {', '.join(names)}", f"name one, e.g. {file}:{first}")
+            return np.asarray(loaded[wanted])
+    except FileNotFoundError as error:
+        raise SamplesError(file, "does not exist", "give the path of an .npy or .npz file") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, MemoryError) as error:
+        raise SamplesError(file, f"is not an array file: {error}", "save it with numpy.save or numpy.savez") from error

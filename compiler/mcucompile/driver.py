@@ -1,0 +1,406 @@
+"""The straight line: calls the stages in their order, and is the only one to do so.
+
+model -> front-end -> passes -> calibrate -> quantize -> plan -> emit -> build -> budget -> project directory
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mcucompile import reference
+from mcucompile.calibrate import Calibration, as_samples, calibrate
+from mcucompile.data import load_array
+from mcucompile.emit import Model, emit_model, headers, render
+from mcucompile.errors import ModelError, ProjectError, UserError
+from mcucompile.frontends.onnx import load_onnx
+from mcucompile.ir import Array, Graph
+from mcucompile.kernels import Core
+from mcucompile.ops import IntegerDense
+from mcucompile.passes import simplify
+from mcucompile.project import MANIFEST
+from mcucompile.plan import Arena, Budget, Limits, PlannedLayer, budget, plan_arena, select_kernels
+from mcucompile.quantize import parse_weights, quantize
+from mcucompile.resources import resource_dir
+from mcucompile.targets.boards import Board, load_board
+from mcucompile.targets.elf import inspect_elf, prove
+from mcucompile.targets.firmware import firmware_files, linker_script
+from mcucompile.targets.toolchain import build_firmware, compiler_version, find_compiler
+
+_KEPT_SAMPLES = 16
+_HASH_BYTES = 16
+# Firmware around a model, for estimates without a build: link, start-up and port; their variables; their
+# stack; and C code of a layer. tests/test_budget.py holds them against real builds.
+_FIRMWARE_FLASH, _FIRMWARE_RAM, _FIRMWARE_STACK, _LAYER_CODE = 2600, 260, 200, 250
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a user can choose.
+
+    Attributes:
+        weights: encodings, as of `quantize.parse_weights`.
+        toolchain: "auto", "gcc" or "zig".
+        no_multiply: the firmware may hold no multiply or divide, whatever the core has.
+        csd_terms: signed powers of two in a requantization multiplier, 1..3.
+        name: prefix of the C names; default: from the model file.
+    """
+
+    weights: str = "int8"
+    toolchain: str = "auto"
+    no_multiply: bool = False
+    csd_terms: int = 2
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Quantized:
+    """A model up to the point where the board begins to matter.
+
+    Attributes:
+        real: the simplified graph of reals.
+        graph: the graph of integers, the reference.
+        calibration: of the real graph.
+        origin: the model file's name.
+        model_hash: SHA-256 of the model file, "" for a module in memory.
+    """
+
+    real: Graph
+    graph: Graph
+    calibration: Calibration
+    origin: str
+    model_hash: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Compiled:
+    """A model on a board: what it costs, whether it fits, where it is.
+
+    Attributes:
+        directory: the project, None if nothing was written.
+        board: the target.
+        graph: of integers: `graph.run(codes)` is the reference.
+        real: of reals.
+        layers: with kernels and estimated costs.
+        arena: the plan of intermediate results.
+        budget: totals against the board; estimates if not `built`.
+        built: the totals are those of the built firmware.
+        guessed_ranges: no samples were given.
+    """
+
+    directory: Path | None
+    board: Board
+    graph: Graph
+    real: Graph
+    layers: tuple[PlannedLayer, ...]
+    arena: Arena
+    budget: Budget
+    built: bool
+    guessed_ranges: bool
+
+    @property
+    def fits(self) -> bool:
+        """Whether the firmware fits the board."""
+        return self.budget.fits
+
+    def facts(self) -> dict[str, Any]:
+        """Return everything as plain values: the JSON of `compile` and `analyze`."""
+        totals = self.budget
+        return {
+            "model": self.graph.name,
+            "target": self.board.name,
+            "built": self.built,
+            "fits": totals.fits,
+            "shortfalls": list(totals.shortfalls),
+            "flash_bytes": totals.flash_bytes,
+            "flash_limit_bytes": totals.limits.flash_bytes,
+            "ram_bytes": totals.ram_bytes,
+            "ram_limit_bytes": totals.limits.ram_bytes,
+            "arena_bytes": totals.arena_bytes,
+            "arena_lower_bound_bytes": self.arena.lower_bound,
+            "stack_bytes": totals.stack_bytes,
+            "guessed_ranges": self.guessed_ranges,
+            "layers": [_layer_facts(self.graph, planned) for planned in self.layers],
+            "directory": None if self.directory is None else str(self.directory),
+        }
+
+
+def compile_model(
+    model: Any,
+    *,
+    target: str | Board = "host",
+    samples: Path | str | Array | None = None,
+    output: Path | str | None = None,
+    example_inputs: tuple[Any, ...] | None = None,
+    progress: Progress = lambda _stage: None,
+    **choices: Any,
+) -> Compiled:
+    """Compile a model to a firmware project for a board.
+
+    Args:
+        model: path of an .onnx or .pt2 file, or a torch module (then give example_inputs).
+        target: a board's name or file.
+        samples: calibration inputs, (n, *input shape): an array or the path of an .npy or .npz file.
+        output: the project directory to write; None builds, measures and keeps nothing.
+        example_inputs: for a torch module, as torch.export takes them.
+        progress: told the name of each stage as it begins.
+        **choices: weights, toolchain, no_multiply, csd_terms, name: see `Options`.
+
+    Returns:
+        The facts. If the firmware does not fit, nothing is written.
+
+    Raises:
+        UserError: the model, the samples or an option is wrong; nothing is written.
+    """
+    options = Options(**choices)
+    board = target if isinstance(target, Board) else load_board(target)
+    final = None if output is None else Path(output)
+    if final is not None:
+        _check_output(final)
+    quantized = quantize_model(model, samples, options, example_inputs, progress)
+    planned = _plan(quantized, board, options)
+    _refuse_hopeless(planned)
+    progress("emitting C")
+    with _scratch_directory(final) as scratch:
+        files = _project_files(quantized, planned, options)
+        _write(scratch, files)
+        progress(f"building for {board.name}")
+        built = _build(scratch, planned, options)
+        if not built.fits or final is None:
+            return built
+        _write(scratch, {MANIFEST: _manifest(quantized, planned, options, scratch)})
+        _replace(scratch, final)
+    return replace(built, directory=final)
+
+
+def analyze_model(
+    model: Any,
+    *,
+    target: str | Board = "host",
+    samples: Path | str | Array | None = None,
+    example_inputs: tuple[Any, ...] | None = None,
+    progress: Progress = lambda _stage: None,
+    **choices: Any,
+) -> Compiled:
+    """Return the facts of a model on a board without building: totals are estimates. Arguments: compile_model."""
+    options = Options(**choices)
+    board = target if isinstance(target, Board) else load_board(target)
+    return _plan(quantize_model(model, samples, options, example_inputs, progress), board, options)
+
+
+def quantize_model(
+    model: Any,
+    samples: Path | str | Array | None,
+    options: Options,
+    example_inputs: tuple[Any, ...] | None = None,
+    progress: Progress = lambda _stage: None,
+) -> Quantized:
+    """Run the front half of the line: front-end, passes, calibration, quantization."""
+    if not 1 <= options.csd_terms <= 3:
+        raise UserError("--csd-terms", f"is {options.csd_terms}", "use 1, 2 or 3")
+    progress("reading the model")
+    graph, origin, model_hash = _load(model, example_inputs)
+    if options.name is not None:
+        if not options.name.isidentifier() or not options.name.isascii():
+            raise UserError("--name", f"'{options.name}' is not a C identifier", "use letters, digits and underscores")
+        graph = replace(graph, name=options.name)
+    real = simplify(graph)
+    if not real.layers:
+        raise ModelError(real.source, "computes nothing", "export a model with at least one layer")
+    progress("calibrating")
+    array = load_array(samples) if isinstance(samples, (str, Path)) else samples
+    where = str(samples) if isinstance(samples, (str, Path)) else "samples"
+    calibration = calibrate(real, None if array is None else as_samples(np.asarray(array), real.input, where))
+    progress("quantizing")
+    integers = quantize(real, calibration, parse_weights(options.weights, real), options.csd_terms)
+    return Quantized(real, integers, calibration, origin, model_hash)
+
+
+def _load(model: Any, example_inputs: tuple[Any, ...] | None) -> tuple[Graph, str, str]:
+    if not isinstance(model, (str, Path)):
+        # torch is an extra: only those who pass a module have it, and only they pay for importing it.
+        from mcucompile.frontends.torch import load_module  # noqa: PLC0415
+
+        if example_inputs is None:
+            raise ModelError("compile_model", "got a module without example_inputs", "pass example_inputs=(tensor,)")
+        return load_module(model, example_inputs, type(model).__name__.lower()), type(model).__name__, ""
+    path = Path(model)
+    if path.suffix == ".pt2":
+        from mcucompile.frontends.torch import load_exported  # noqa: PLC0415
+
+        graph = load_exported(path)
+    else:
+        graph = load_onnx(path)
+    return graph, path.name, hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _plan(quantized: Quantized, board: Board, options: Options) -> Compiled:
+    graph = quantized.graph
+    layers = select_kernels(graph, Core(board.has_multiplier and not options.no_multiply))
+    arena = plan_arena(graph)
+    data = sum(planned.cost.flash_bytes for planned in layers)
+    flash = data + _LAYER_CODE * len(layers) + _FIRMWARE_FLASH
+    static_ram = arena.bytes + graph.input.bytes + graph.result.bytes + 4 * len(layers) + _FIRMWARE_RAM
+    stack = _FIRMWARE_STACK + max(planned.cost.stack_bytes for planned in layers)
+    totals = budget(graph, layers, arena, _limits(board), (flash, static_ram, stack))
+    return Compiled(None, board, graph, quantized.real, layers, arena, totals, False, quantized.calibration.guessed)
+
+
+def _limits(board: Board) -> Limits:
+    return Limits(board.memory.flash_bytes, board.memory.ram_bytes)
+
+
+def _refuse_hopeless(compiled: Compiled) -> None:
+    """Refuse a model that no encoding can bring onto the board: even one bit a weight is too much."""
+    limit = compiled.board.memory.flash_bytes
+    weights = sum(op.weights.codes.size for op in compiled.graph.ops if isinstance(op, IntegerDense))
+    if limit and weights > 8 * limit:
+        raise ModelError(
+            compiled.graph.source.file,
+            f"has {weights:,} weights; {compiled.board.name} has {limit:,} bytes of flash, too few even at 1 bit each",
+            "choose a larger board (mcucompile boards) or train a smaller network",
+        )
+
+
+def model_of(compiled: Compiled, options: Options) -> Model:
+    """Return what the C files are made from. The digest covers the reference and the kernels."""
+    digest = hashlib.sha256()
+    for content in reference.store(compiled.graph).values():
+        digest.update(content)
+    digest.update(" ".join(planned.kernel.name for planned in compiled.layers).encode())
+    digest.update(str(options.no_multiply).encode())
+    return Model(compiled.graph, compiled.layers, compiled.arena, digest.digest()[:_HASH_BYTES])
+
+
+def _project_files(quantized: Quantized, compiled: Compiled, options: Options) -> dict[str, str | bytes]:
+    model = model_of(compiled, options)
+    runtime = resource_dir("runtime_c")
+    files: dict[str, str | bytes] = {**emit_model(model), **firmware_files(compiled.board)}
+    files |= {f"include/{header}": (runtime / header).read_text(encoding="utf-8") for header in headers(model)}
+    build = compiled.board.build
+    if build.platformio_board:
+        files["platformio.ini"] = render("platformio.ini.j2", {"board": compiled.board, "model": compiled.graph.name})
+    files |= reference.store(compiled.graph)
+    files[reference.SAMPLES_FILE] = reference.store_samples(
+        quantized.calibration.codes[:_KEPT_SAMPLES], compiled.graph.input.stored
+    )
+    return files
+
+
+def _build(directory: Path, planned: Compiled, options: Options) -> Compiled:
+    """Build and measure, then build again with the stack that the first build turned out to need."""
+    board = planned.board
+    if board.is_host:
+        build_firmware(directory, board, toolchain=options.toolchain)
+        return replace(planned, budget=replace(planned.budget, stack_bytes=0), built=True)
+    elf = build_firmware(
+        directory, board, toolchain=options.toolchain, no_multiply=options.no_multiply, enforce_limits=False
+    )
+    facts = inspect_elf(elf, board.core)
+    prove(facts, elf, no_multiply=options.no_multiply)
+    if facts.stack_bytes is None:
+        raise TypeError("the stack of a firmware is always computed")
+    sizes = (facts.flash_bytes, facts.ram_bytes, facts.stack_bytes)
+    totals = budget(planned.graph, planned.layers, planned.arena, _limits(board), sizes)
+    built = replace(planned, budget=totals, built=True)
+    if built.fits:
+        (directory / "link.ld").write_text(linker_script(board, facts.stack_bytes), encoding="utf-8")
+        elf = build_firmware(directory, board, toolchain=options.toolchain, no_multiply=options.no_multiply)
+        prove(inspect_elf(elf, board.core), elf, no_multiply=options.no_multiply)
+    return built
+
+
+def _manifest(quantized: Quantized, compiled: Compiled, options: Options, directory: Path) -> str:
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    content = {
+        "mcucompile": version("mcucompile"),
+        "compiler": compiler_version(find_compiler(compiled.board, options.toolchain)),
+        "model": {"file": quantized.origin, "sha256": quantized.model_hash, "name": compiled.graph.name},
+        "board": compiled.board.name,
+        "options": {
+            "weights": options.weights,
+            "no_multiply": options.no_multiply,
+            "csd_terms": options.csd_terms,
+            "guessed_ranges": compiled.guessed_ranges,
+        },
+        "digest": model_of(compiled, options).digest.hex(),
+        "files": {
+            path.relative_to(directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
+        },
+    }
+    return json.dumps(content, indent=1) + "\n"
+
+
+def _layer_facts(graph: Graph, planned: PlannedLayer) -> dict[str, Any]:
+    op = planned.layer.op
+    facts: dict[str, Any] = {
+        "name": op.name,
+        "op": op.kind,
+        "source": str(op.source),
+        "kernel": planned.kernel.name,
+        "ops": op.operations(*planned.layer.shapes),
+        "output_shape": list(planned.layer.output_shape),
+        "output_format": str(planned.layer.output_format),
+        "output_bytes": graph.tensors[op.output].bytes,
+        "flash_bytes": planned.cost.flash_bytes,
+        "estimated_instructions": planned.cost.instructions,
+    }
+    if isinstance(op, IntegerDense):
+        facts |= {"weights": op.weights.encoding, "weights_chosen": op.weights.parameters}
+    return facts
+
+
+def _check_output(directory: Path) -> None:
+    """Refuse to replace anything but an earlier project, before any work is done."""
+    if directory.is_symlink() or (directory.exists() and not directory.is_dir()):
+        raise ProjectError(directory, "is not a directory", "choose another output (-o DIR)")
+    if directory.is_dir() and any(directory.iterdir()) and not (directory / MANIFEST).is_file():
+        raise ProjectError(directory, "holds files that are not a compiled project's", "choose another output (-o DIR)")
+    parent = directory.absolute().parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=parent, prefix=".mcucompile-"):
+            pass
+    except OSError as error:
+        raise ProjectError(
+            directory, f"cannot be written ({error.strerror})", "choose another output (-o DIR)"
+        ) from error
+
+
+@contextmanager
+def _scratch_directory(final: Path | None) -> Any:
+    """Yield a directory beside the final one, so that putting it in place is one rename."""
+    parent = None if final is None else final.absolute().parent
+    scratch = Path(tempfile.mkdtemp(dir=parent, prefix=".mcucompile-"))
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _write(directory: Path, files: Mapping[str, str | bytes]) -> None:
+    for name, content in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def _replace(scratch: Path, final: Path) -> None:
+    scratch.chmod(0o755)
+    if not final.exists():
+        scratch.rename(final)
+        return
+    old = scratch.with_name(scratch.name + "-old")
+    final.rename(old)
+    scratch.rename(final)
+    shutil.rmtree(old)

@@ -1,0 +1,149 @@
+"""A compiled project on disk: reads it back, and opens the devices that can run it."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mcucompile import reference
+from mcucompile.emit import layer_names
+from mcucompile.errors import ProjectError, ToolError
+from mcucompile.ir import Graph
+from mcucompile.targets.boards import Board, load_board
+from mcucompile.targets.counting import CountingLink
+from mcucompile.targets.firmware import firmware_files
+from mcucompile.targets.host import open_host
+from mcucompile.targets.link import Link
+from mcucompile.targets.qemu import has_qemu, open_qemu
+from mcucompile.targets.serial_port import open_serial_port
+from mcucompile.targets.toolchain import build_firmware
+from mcucompile.targets.unicorn_emulator import has_unicorn, open_unicorn
+from mcucompile.verify import OpenLink
+
+MANIFEST = "manifest.json"
+FIRMWARE = "firmware.elf"
+EMULATORS = ("qemu", "unicorn")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Project:
+    """What `mcucompile MODEL -o DIR` wrote.
+
+    Attributes:
+        directory: DIR.
+        graph: of integers, the reference.
+        board: the target.
+        manifest: hashes of model, options, versions and files.
+    """
+
+    directory: Path
+    graph: Graph
+    board: Board
+    manifest: dict[str, Any]
+
+    @property
+    def digest(self) -> bytes:
+        """What the firmware answers to hello."""
+        return bytes.fromhex(self.manifest["digest"])
+
+    @property
+    def no_multiply(self) -> bool:
+        """Whether the firmware was promised to hold no multiply."""
+        return bool(self.manifest["options"]["no_multiply"])
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """The C function of each layer."""
+        return layer_names(self.graph)
+
+    @property
+    def elf(self) -> Path:
+        """The firmware."""
+        return self.directory / FIRMWARE
+
+
+def load_project(directory: Path) -> Project:
+    """Read a project.
+
+    Raises:
+        ProjectError: the directory holds no project, or a damaged one.
+    """
+    graph = reference.load(directory)
+    try:
+        manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+        project = Project(directory, graph, load_board(manifest["board"]), manifest)
+        if len(project.digest) != 16 or not isinstance(project.no_multiply, bool):
+            raise ValueError("the digest is not 16 bytes")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ProjectError(directory / MANIFEST, f"is damaged: {error}", "compile the model again") from error
+    return project
+
+
+def devices(project: Project, on: str, *, baud: int = 115200) -> tuple[tuple[str, OpenLink], ...]:
+    """Return the devices that `--on` names, each with a way to open its link.
+
+    Args:
+        project: with a built firmware.
+        on: "emulator" (the host and the board's emulator), "host", "qemu", "unicorn", or the port of a board:
+            a device name or a pyserial URL.
+        baud: of a port.
+
+    Raises:
+        ToolError: no emulator of the board is installed.
+    """
+    if on == "emulator" and not project.board.is_host:
+        emulator = choose_emulator(project.board)
+        return (("host", lambda: _host(project)), (emulator, lambda: open_emulator(project, emulator)))
+    if on in ("host", "emulator"):
+        return (("host", lambda: _host(project)),)
+    if on in EMULATORS:
+        return ((on, lambda: open_emulator(project, on)),)
+    return ((on, lambda: open_serial_port(on, baud=baud)),)
+
+
+def choose_emulator(board: Board) -> str:
+    """Return the emulator to use: QEMU if it is installed and knows the board, else unicorn."""
+    if has_qemu(board):
+        return "qemu"
+    if board.unicorn is not None and has_unicorn():
+        return "unicorn"
+    raise ToolError(
+        f"board '{board.name}'",
+        "no emulator for it is installed",
+        "pip install 'mcucompile[toolchain]' (any system), or apt-get install qemu-system-misc qemu-system-arm",
+    )
+
+
+def open_emulator(
+    project: Project, emulator: str, layers: tuple[str, ...] | None = None
+) -> AbstractContextManager[CountingLink]:
+    """Open an emulator on the project's firmware; `layers` as of `open_qemu`.
+
+    A firmware without multiply runs on a core whose multiplier is switched off.
+    """
+    opener = open_qemu if emulator == "qemu" else open_unicorn
+    return opener(project.elf, project.board, no_multiply=project.no_multiply, layers=layers)
+
+
+@contextmanager
+def _host(project: Project) -> Iterator[Link]:
+    """Build the project's own model.c with the host's link around it, and run that."""
+    board = load_board("host")
+    with tempfile.TemporaryDirectory(prefix="mcucompile-") as scratch:
+        directory = Path(scratch)
+        files = {path: (project.directory / path).read_text(encoding="utf-8") for path in _model_files(project)}
+        for name, text in {**files, **firmware_files(board)}.items():
+            path = directory / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        with open_host(build_firmware(directory, board)) as link:
+            yield link
+
+
+def _model_files(project: Project) -> list[str]:
+    """Return the files that do not depend on the board: the model and the headers it includes."""
+    headers = [path.relative_to(project.directory).as_posix() for path in project.directory.glob("include/**/*.h")]
+    return ["src/model.c", *headers]

@@ -1,0 +1,258 @@
+"""What people see: tables, progress, errors. Machines get JSON."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from mcucompile.bench import Bench
+from mcucompile.driver import Compiled
+from mcucompile.encodings import ENCODINGS
+from mcucompile.errors import UserError
+from mcucompile.kernels import KERNELS
+from mcucompile.ops import REAL_OPERATORS
+from mcucompile.project import Project
+from mcucompile.targets.boards import Board
+from mcucompile.verify import Verification
+
+_MODEL_HELP = "ONNX: run `mcucompile analyze MODEL` to see every node that is not supported, at once."
+
+
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=True)
+
+
+def json_text(facts: Any) -> None:  # noqa: ANN401 - anything JSON can hold
+    """Print one JSON value."""
+    print(json.dumps(facts, indent=1))
+
+
+@contextmanager
+def progress(*, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Yield a function that shows the stage now running, on standard error."""
+    console = Console(stderr=True, highlight=False)
+    if quiet or not console.is_terminal:
+        yield lambda _stage: None
+        return
+    with console.status("starting") as status:
+        yield lambda stage: status.update(stage)
+
+
+@contextmanager
+def counted_progress(total: int, *, quiet: bool) -> Iterator[Callable[[str, int], None]]:
+    """Yield a function that shows how many of `total` inputs a device has done, on standard error."""
+    console = Console(stderr=True, highlight=False)
+    if quiet or not console.is_terminal:
+        yield lambda _device, _done: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bars:
+        tasks: dict[str, Any] = {}
+
+        def update(device: str, done: int) -> None:
+            if device not in tasks:
+                tasks[device] = bars.add_task(device, total=total)
+            bars.update(tasks[device], completed=done)
+
+        yield update
+
+
+def compiled(result: Compiled) -> None:
+    """Print what a model costs on its board."""
+    console = _console()
+    console.print(_layer_table(result))
+    _totals(console, result)
+    if result.guessed_ranges:
+        console.print(
+            "[bold yellow]warning:[/] no samples were given: all ranges are guesses from random input, and accuracy "
+            "will be poor. Give real inputs: --samples FILE.npy"
+        )
+    if result.directory is not None:
+        console.print(f"wrote {result.directory}; next: mcucompile verify {result.directory} --on emulator")
+
+
+def analyzed(results: Sequence[Compiled]) -> None:
+    """Print what a model would cost on several boards."""
+    console = _console()
+    for result in results:
+        console.print(_layer_table(result))
+        _totals(console, result)
+    if results and results[0].guessed_ranges:
+        console.print("[bold yellow]warning:[/] no samples were given: all ranges are guesses (--samples FILE.npy)")
+
+
+def _layer_table(result: Compiled) -> Table:
+    table = Table(title=f"{result.graph.name} on {result.board.name}", title_justify="left", title_style="bold")
+    for column in ("layer", "operator", "output", "format", "weights", "kernel"):
+        table.add_column(column)
+    for column in ("operations", "flash bytes"):
+        table.add_column(column, justify="right")
+    for layer in result.facts()["layers"]:
+        weights = layer.get("weights", "")
+        chosen = layer.get("weights_chosen", "")
+        table.add_row(
+            layer["name"],
+            layer["op"].replace("_", " "),
+            "x".join(str(n) for n in layer["output_shape"] if n > 1) or "1",
+            layer["output_format"],
+            f"{weights} ({chosen})" if chosen else weights,
+            layer["kernel"],
+            f"{layer['ops']:,}" if layer["ops"] else "",
+            f"{layer['flash_bytes']:,}" if layer["flash_bytes"] else "",
+        )
+    return table
+
+
+def _totals(console: Console, result: Compiled) -> None:
+    totals = result.budget
+    about = "" if result.built else "about "
+    flash, ram = totals.limits.flash_bytes, totals.limits.ram_bytes
+    console.print(f"flash {about}{totals.flash_bytes:,} bytes" + (f" of {flash:,}" if flash else ""))
+    console.print(
+        f"RAM   {about}{totals.ram_bytes:,} bytes"
+        + (f" of {ram:,}" if ram else "")
+        + f": arena {totals.arena_bytes:,}, stack {totals.stack_bytes:,} (worst case), "
+        + f"input, output and link {totals.ram_bytes - totals.arena_bytes - totals.stack_bytes:,}"
+    )
+    if totals.fits:
+        console.print(f"[bold green]{'fits' if result.built else 'should fit'}[/] {result.board.name}")
+    for shortfall in totals.shortfalls:
+        console.print(f"[bold red]does not fit[/] {result.board.name}: {shortfall}")
+
+
+def verification(result: Verification, project: Project) -> None:
+    """Print the outcome of a verification."""
+    console = _console()
+    where = " == ".join(["Python reference", *result.devices])
+    if result.ok:
+        console.print(
+            f"[bold green]verified[/] {where}: {result.inputs:,} inputs, {result.layers} layers each, 0 mismatches"
+        )
+    else:
+        total = result.inputs * len(result.devices)
+        console.print(f"[bold red]differs[/] {where}: {result.mismatches:,} of {total:,} runs differ")
+    first = result.first
+    if first is not None:
+        place = f"layer '{first.layer}'" if first.layer else "the result"
+        value = "" if first.index is None else f"; result[{first.index}] is {first.found}, expected {first.expected}"
+        console.print(f"  first: on {first.device}, input {first.input}, {place}{value}")
+    if result.accuracy is not None:
+        console.print(f"accuracy {100 * result.accuracy:.2f} % on {result.inputs:,} inputs ({project.board.name})")
+
+
+def bench(result: Bench) -> None:
+    """Print instruction counts."""
+    console = _console()
+    table = Table(title=f"instructions on {result.board} ({result.emulator})", title_justify="left", title_style="bold")
+    for column in ("layer", "operator", "kernel"):
+        table.add_column(column)
+    for column in ("operations", "instructions", "per operation"):
+        table.add_column(column, justify="right")
+    for layer in result.layers:
+        table.add_row(
+            layer.name,
+            layer.op.replace("_", " "),
+            layer.kernel,
+            f"{layer.ops:,}" if layer.ops else "",
+            f"{layer.instructions:,}",
+            f"{layer.instructions / layer.ops:.2f}" if layer.ops else "",
+        )
+    console.print(table)
+    spread = "" if result.least == result.most else f" ({result.least:,} to {result.most:,})"
+    console.print(f"{result.instructions:,} instructions per inference, mean of {result.inputs} inputs{spread}")
+
+
+def flashed(command: Sequence[str], *, dry_run: bool) -> None:
+    """Print the command that was, or would be, run."""
+    print(" ".join(command))
+    if not dry_run:
+        print("flashed")
+
+
+def boards(known: Sequence[Board], *, as_json: bool) -> None:
+    """Print the boards."""
+    if as_json:
+        json_text(
+            [
+                {
+                    "name": board.name,
+                    "description": board.description,
+                    "core": board.core,
+                    "clock_hz": board.clock_hz,
+                    "has_multiplier": board.has_multiplier,
+                    "flash_bytes": board.memory.flash_bytes,
+                    "ram_bytes": board.memory.ram_bytes,
+                    "runners": list(board.runners),
+                    "emulators": [name for name in ("qemu", "unicorn") if getattr(board, name) is not None],
+                }
+                for board in known
+            ]
+        )
+        return
+    table = Table()
+    for column in ("board", "core", "multiplier"):
+        table.add_column(column)
+    for column in ("flash", "RAM", "clock"):
+        table.add_column(column, justify="right")
+    table.add_column("flash runners")
+    table.add_column("what")
+    for board in known:
+        table.add_row(
+            board.name,
+            board.core,
+            "yes" if board.has_multiplier else "no",
+            f"{board.memory.flash_bytes:,}" if board.memory.flash_bytes else "any",
+            f"{board.memory.ram_bytes:,}" if board.memory.ram_bytes else "any",
+            f"{board.clock_hz / 1e6:g} MHz" if board.clock_hz else "",
+            ", ".join(board.runners),
+            board.description,
+        )
+    _console().print(table)
+
+
+def operators(*, as_json: bool) -> None:
+    """Print operators, weight encodings and kernels."""
+    described = {op.kind: (op.__doc__ or "").partition("\n")[0] for op in REAL_OPERATORS}
+    if as_json:
+        json_text(
+            {
+                "operators": described,
+                "onnx": sorted(onnx_types()),
+                "weights": {encoding.name: encoding.summary for encoding in ENCODINGS.values()},
+                "kernels": [{"op": kernel.kind, "name": kernel.name} for kernel in KERNELS],
+            }
+        )
+        return
+    console = _console()
+    table = Table(title="operators", title_justify="left", title_style="bold")
+    table.add_column("operator")
+    table.add_column("computes")
+    table.add_column("kernels")
+    for kind, formula in described.items():
+        kernels = ", ".join(kernel.name for kernel in KERNELS if kernel.kind == kind)
+        table.add_row(kind.replace("_", " "), formula, kernels or "(no code)")
+    console.print(table)
+    console.print("ONNX node types: " + ", ".join(sorted(onnx_types())))
+    table = Table(title="weight encodings (--weights)", title_justify="left", title_style="bold")
+    table.add_column("name")
+    table.add_column("what")
+    for encoding in ENCODINGS.values():
+        table.add_row(encoding.name, encoding.summary)
+    console.print(table)
+
+
+def user_error(error: UserError, *, as_json: bool) -> None:
+    """Print a user's mistake: three lines, or one JSON object."""
+    if as_json:
+        json_text({"error": {"where": error.where, "problem": error.problem, "fix": error.fix}})
+        return
+    print(f"error: {error.where}\n  {_indented(error.problem)}\n  fix: {_indented(error.fix)}", file=sys.stderr)
+
+
+def _indented(text: str) -> str:
+    return text.replace("\n", "\n  ")
