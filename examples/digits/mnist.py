@@ -2,6 +2,7 @@
 
 import gzip
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def read_idx(path: Path) -> Bytes:
     """
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise SamplesError(path, f"cannot be read: {error}", "download the file again") from error
     if len(data) < 4 or data[:3] != bytes([0, 0, _IDX_UINT8]):
         raise SamplesError(path, "is not an IDX file of bytes", "download the file again")
@@ -54,13 +55,15 @@ def read_idx(path: Path) -> Bytes:
 
 
 def _read_npz(path: Path) -> dict[str, Bytes]:
+    if not zipfile.is_zipfile(path):
+        raise SamplesError(path, "is not an .npz archive", "use the mnist.npz that keras publishes")
     try:
         with np.load(path) as archive:
             missing = sorted(_IDX_FILES.keys() - set(archive.files))
             if missing:
                 raise SamplesError(path, f"lacks {', '.join(missing)}", "use the mnist.npz that keras publishes")
             return {key: np.asarray(archive[key]) for key in _IDX_FILES}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise SamplesError(path, f"cannot be read as .npz: {error}", "download the file again") from error
 
 
