@@ -48,7 +48,7 @@ class DecimalLogQuant(Encoding):
                 )
 
     def _steps(self, span: float, value_bits: int) -> Int:
-        fraction_bits = min(value_bits, math.ceil(span) + self.level_bits - 1)
+        fraction_bits = min(value_bits, math.ceil(span) + self.level_bits)
         level = np.linspace(0.0, -span, 1 << self.level_bits)
         return np.floor(2.0 ** (fraction_bits + level) + 0.5).astype(np.int64)
 
