@@ -68,7 +68,7 @@ class CountingLink(Link):
         super().__init__(port, name=name, describe_address=describe_address)
         self._read_counts = read_counts
 
-    def instruction_counts(self) -> InstructionCounts:
+    def counts(self) -> InstructionCounts:
         """Return the counts of the last `infer`.
 
         Raises:
@@ -78,3 +78,58 @@ class CountingLink(Link):
         if counts is None:
             raise LinkError(self.name, "no inference was counted", "open the session with layers=(), then infer")
         return counts
+
+
+class BlockCounter:
+    """Counts from block entries, by the rules of its twin `runtime_c/emulator/instruction_count.c`.
+
+    Args:
+        plan: where to count.
+        image: the firmware, whose code does not change.
+
+    Attributes:
+        finished: the counts of the last complete inference.
+    """
+
+    def __init__(self, plan: CountingPlan, image: Image) -> None:
+        self.finished: InstructionCounts | None = None
+        self._plan = plan
+        self._image = image
+        self._blocks: dict[tuple[int, int], int] = {}
+        self._layers = {address: index for index, address in enumerate(plan.layers)}
+        self._marks = {plan.begin, plan.end, *plan.layers}
+        self._counting = False
+        self._layer = -1  # before the first layer, and where there is none
+        self._counts = [0] * (len(plan.layers) + 1)  # the last is what no layer has
+
+    def on_block(self, _engine: object, address: int, size: int, _data: object) -> None:
+        """Be told that the `size` bytes of code at `address` run now."""
+        if address in self._marks:
+            self._on_mark(address)
+        if self._counting:
+            block = (address, size)
+            instructions = self._blocks.get(block)
+            if instructions is None:
+                instructions = self._blocks[block] = self._instructions(address, size)
+            self._counts[self._layer] += instructions
+
+    def _on_mark(self, address: int) -> None:
+        if address == self._plan.begin:
+            self._counting = True
+            self._layer = -1
+            self._counts = [0] * len(self._counts)
+        elif address == self._plan.end and self._counting:
+            self._counting = False
+            self.finished = InstructionCounts(sum(self._counts), tuple(self._counts[:-1]))
+        else:
+            self._layer = self._layers.get(address, self._layer)
+
+    def _instructions(self, address: int, size: int) -> int:
+        if any(function.start <= address < function.end for function in self._plan.excluded):
+            return 0
+        code = self._image.code(address, size)
+        count = offset = 0
+        while offset < size:
+            offset += self._image.instruction_bytes(code[offset // 2])
+            count += 1
+        return count
