@@ -26,7 +26,7 @@ _ERROR_NAMES = {1: "the frame is damaged", 2: "the request is unknown", 3: "offs
 _HELLO_BODY = struct.Struct("<BH16sIII")
 _DIGEST_BYTES = 4
 # An error's frame: sequence, type, code, CRC-32, and two bytes of COBS. No frame is shorter.
-_SHORTEST_FRAME = 9
+_SHORTEST_FRAME = 8  # a reply without a body: sequence, type, CRC-32, one byte of COBS, the delimiter
 # More than a frame of the largest chunk; and sizes beyond which a greeting is not believed.
 _LONGEST_FRAME = 1 << 17
 _SMALLEST_CHUNK_BYTES = 64
