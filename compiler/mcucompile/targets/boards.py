@@ -39,7 +39,7 @@ class Build:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cycles:
-    """Core cycles of one instruction by class; a load includes the wait of the instruction that uses it."""
+    """Core cycles of one instruction by class, 0 where the core has none; a load includes the wait of its user."""
 
     alu: int
     load: int
@@ -82,7 +82,14 @@ class Unicorn:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Board:
-    """One board file. `runners`: name -> command, with {elf}, {directory}, {port} to fill in."""
+    """One board file.
+
+    Attributes:
+        clock_hz: as the firmware sets it; 0 where it is unknown.
+        has_multiplier: of the core, in hardware.
+        runners: name -> words of a command, with {elf}, {bin} (the image of the flash), {directory} (the project)
+            and {port} to fill in.
+    """
 
     name: str
     description: str

@@ -28,9 +28,9 @@ _MULTIPLY = re.compile(r"mul|div|rem|mla|mls|smla|smls|smm|smu|umla|umul|umaal")
 _UPPER_REGISTERS = re.compile(r"\b(?:a[67]|s[2-9]|s1[01]|t[3-6])\b")
 
 
-def has_unicorn(board: Board) -> bool:
-    """Return whether unicorn is installed and the board file says what surrounds the core."""
-    return board.unicorn is not None and importlib.util.find_spec("unicorn") is not None
+def has_unicorn() -> bool:
+    """Return whether unicorn is installed."""
+    return importlib.util.find_spec("unicorn") is not None
 
 
 @contextlib.contextmanager
@@ -62,7 +62,7 @@ def open_unicorn(
         raise ToolError(
             f"board '{board.name}'", "its file has no [unicorn] section", "use another emulator, or add the section"
         )
-    if not has_unicorn(board):
+    if not has_unicorn():
         raise ToolError(
             f"board '{board.name}'",
             "the Python package unicorn is not installed",
