@@ -7,8 +7,8 @@ import numpy as np
 
 from mcucompile.errors import ProjectError
 from mcucompile.ir import Array
-from mcucompile.plan import select_kernels
 from mcucompile.kernels import Core
+from mcucompile.plan import select_kernels
 from mcucompile.project import Project, open_emulator
 
 
@@ -72,7 +72,7 @@ def bench_project(project: Project, emulator: str, codes: Array) -> Bench:
     with open_emulator(project, emulator, project.functions) as link:
         for code in codes:
             link.infer(code.astype(graph.input.stored.dtype).tobytes(), digests=False)
-            counts = link.instruction_counts()
+            counts = link.counts()
             totals.append(counts.total)
             layers += np.array(counts.layers)
     return Bench(

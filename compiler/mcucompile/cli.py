@@ -1,6 +1,5 @@
 """The command line: one verb, one call; prints errors, never a traceback, for a user's mistake."""
 
-import json
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -14,7 +13,7 @@ from mcucompile import __version__, show
 from mcucompile.bench import bench_project
 from mcucompile.calibrate import as_codes, as_samples
 from mcucompile.data import load_array
-from mcucompile.driver import Options, analyze_model, compile_model
+from mcucompile.driver import analyze_model, compile_model
 from mcucompile.encodings import ENCODINGS
 from mcucompile.errors import UserError
 from mcucompile.ir import Array
@@ -64,6 +63,12 @@ def _model_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text."),
         click.option("--name", metavar="NAME", help="Prefix of the C names; default: the model file's name."),
         click.option("--csd-terms", type=int, default=2, show_default=True, help="Shifts in a requantization, 1 to 3."),
+        click.option(
+            "--bias-correction/--no-bias-correction",
+            default=True,
+            show_default=True,
+            help="Let biases take back what rounding the weights moves the mean by on the samples.",
+        ),
         click.option("--no-multiply", is_flag=True, help="Prove that the firmware holds no multiply and no divide."),
         click.option(
             "--weights",
@@ -87,7 +92,7 @@ def _model_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("-o", "--output", default="build", show_default=True, metavar="DIR", help="The project to write.")
 @click.option("--toolchain", type=click.Choice(["auto", "gcc", "zig"]), default="auto", show_default=True)
 @_model_options
-def compile_command(model: str, target: str, output: str, toolchain: str, as_json: bool, **options: Any) -> None:  # noqa: ANN401
+def compile_command(model: str, target: str, output: str, toolchain: str, as_json: bool, **options: Any) -> None:
     """Compile MODEL (.onnx or .pt2), build firmware, say what it costs and whether it fits.
 
     Exit code 1 if it does not fit; then nothing is written.
@@ -108,7 +113,7 @@ def compile_command(model: str, target: str, output: str, toolchain: str, as_jso
 @click.argument("model")
 @click.option("--target", "targets", multiple=True, default=("host",), metavar="BOARD", help="May be repeated.")
 @_model_options
-def analyze(model: str, targets: Sequence[str], as_json: bool, **options: Any) -> None:  # noqa: ANN401
+def analyze(model: str, targets: Sequence[str], as_json: bool, **options: Any) -> None:
     """Say what MODEL would cost on each target, without building: layers, sizes, what is unsupported.
 
     Exit code 1 if it would not fit one of the targets.
@@ -253,7 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         print("interrupted; nothing was changed", file=sys.stderr)
         sys.exit(_INTERRUPTED)
-    except Exception:  # noqa: BLE001 - the last line of defence: say that it is our fault
+    except Exception:
         traceback.print_exc()
         print("internal fault: this is a mistake in mcucompile, not yours; please report it", file=sys.stderr)
         sys.exit(_INTERNAL_FAULT)

@@ -26,8 +26,8 @@ from mcucompile.ir import Array, Graph
 from mcucompile.kernels import Core
 from mcucompile.ops import IntegerDense
 from mcucompile.passes import simplify
-from mcucompile.project import MANIFEST
 from mcucompile.plan import Arena, Budget, Limits, PlannedLayer, budget, plan_arena, select_kernels
+from mcucompile.project import MANIFEST
 from mcucompile.quantize import parse_weights, quantize
 from mcucompile.resources import resource_dir
 from mcucompile.targets.boards import Board, load_board
@@ -53,6 +53,7 @@ class Options:
         toolchain: "auto", "gcc" or "zig".
         no_multiply: the firmware may hold no multiply or divide, whatever the core has.
         csd_terms: signed powers of two in a requantization multiplier, 1..3.
+        bias_correction: biases take back what rounding the weights moves the mean by on the samples.
         name: prefix of the C names; default: from the model file.
     """
 
@@ -60,6 +61,7 @@ class Options:
     toolchain: str = "auto"
     no_multiply: bool = False
     csd_terms: int = 2
+    bias_correction: bool = True
     name: str | None = None
 
 
@@ -154,7 +156,7 @@ def compile_model(
         output: the project directory to write; None builds, measures and keeps nothing.
         example_inputs: for a torch module, as torch.export takes them.
         progress: told the name of each stage as it begins.
-        **choices: weights, toolchain, no_multiply, csd_terms, name: see `Options`.
+        **choices: weights, toolchain, no_multiply, csd_terms, bias_correction, name: see `Options`.
 
     Returns:
         The facts. If the firmware does not fit, nothing is written.
@@ -222,7 +224,13 @@ def quantize_model(
     where = str(samples) if isinstance(samples, (str, Path)) else "samples"
     calibration = calibrate(real, None if array is None else as_samples(np.asarray(array), real.input, where))
     progress("quantizing")
-    integers = quantize(real, calibration, parse_weights(options.weights, real), options.csd_terms)
+    integers = quantize(
+        real,
+        calibration,
+        parse_weights(options.weights, real),
+        options.csd_terms,
+        corrects_bias=options.bias_correction,
+    )
     return Quantized(real, integers, calibration, origin, model_hash)
 
 
@@ -331,6 +339,7 @@ def _manifest(quantized: Quantized, compiled: Compiled, options: Options, direct
             "weights": options.weights,
             "no_multiply": options.no_multiply,
             "csd_terms": options.csd_terms,
+            "bias_correction": options.bias_correction,
             "guessed_ranges": compiled.guessed_ranges,
         },
         "digest": model_of(compiled, options).digest.hex(),

@@ -29,6 +29,7 @@ class Lowering:
         is_result: the output leaves the model and nothing else reads it.
         encoding: the weight encoding for this operator.
         terms: how many signed powers of two a requantization multiplier may have.
+        corrects_bias: biases take back what rounding the weights moves the mean by.
     """
 
     formats: tuple[Format, ...]
@@ -37,6 +38,7 @@ class Lowering:
     is_result: bool
     encoding: Encoding
     terms: int
+    corrects_bias: bool
 
     @property
     def multipliers(self) -> tuple[int, ...]:

@@ -48,7 +48,9 @@ def parse_weights(text: str, graph: Graph) -> WeightChoice:
     return WeightChoice(default, layers)
 
 
-def quantize(graph: Graph, calibration: Calibration, weights: WeightChoice, terms: int) -> Graph:
+def quantize(
+    graph: Graph, calibration: Calibration, weights: WeightChoice, terms: int, *, corrects_bias: bool = True
+) -> Graph:
     """Return the graph of integers: formats on every tensor, encoded weights, proven accumulators.
 
     Args:
@@ -56,6 +58,7 @@ def quantize(graph: Graph, calibration: Calibration, weights: WeightChoice, term
         calibration: of the same graph.
         weights: encodings.
         terms: signed powers of two in a requantization multiplier, 1..3.
+        corrects_bias: biases take back what rounding the weights moves the mean by; never with guessed ranges.
 
     Raises:
         QuantizationError: an operator cannot be expressed, or an accumulator could overflow.
@@ -73,6 +76,7 @@ def quantize(graph: Graph, calibration: Calibration, weights: WeightChoice, term
                 is_result=_is_result(graph, op.output),
                 encoding=weights.layers.get(op.name, weights.default),
                 terms=terms,
+                corrects_bias=corrects_bias and not calibration.guessed,
             )
         )
         ops.append(lowered.op)

@@ -27,7 +27,7 @@ def _console() -> Console:
     return Console(highlight=False, soft_wrap=True)
 
 
-def json_text(facts: Any) -> None:  # noqa: ANN401 - anything JSON can hold
+def json_text(facts: Any) -> None:
     """Print one JSON value."""
     print(json.dumps(facts, indent=1))
 
@@ -40,7 +40,7 @@ def progress(*, quiet: bool) -> Iterator[Callable[[str], None]]:
         yield lambda _stage: None
         return
     with console.status("starting") as status:
-        yield lambda stage: status.update(stage)
+        yield status.update
 
 
 @contextmanager

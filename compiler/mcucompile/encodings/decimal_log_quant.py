@@ -13,9 +13,9 @@ import numpy as np
 from mcucompile.encodings.encoding import Codebook, Encoding
 from mcucompile.numerics import Int, Real
 
-# 45 / 64 stands for 1 / sqrt(2): 0.6 % below, far inside the 19 % half step; three shifts and adds.
-HALF_STEP_ONE = 64
-HALF_STEP_ROOT = 45
+# 45 / 64 stands for 1 / sqrt(2): 0.6 % below, far inside the 19 % half step; three shifts and adds. Where an
+# accumulator has not the bits for it, a smaller power of two takes the place of 64.
+_HALF_STEP_BITS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class DecimalLogQuant(Encoding):
         """Yield codebooks for each range R and for layer scales of the two powers of two around the maximum."""
         top = math.ceil(math.log2(float(np.abs(weight).max()) or 1.0))
         for span in self.ranges:
-            magnitude = self._half_steps() if self.half_step else self._steps(span, value_bits)
+            magnitude = self._half_steps(value_bits) if self.half_step else self._steps(span, value_bits)
             values = np.concatenate([magnitude, -magnitude, [0]])
             for layer in (top, top - 1):
                 yield Codebook(
@@ -52,10 +52,12 @@ class DecimalLogQuant(Encoding):
         level = np.linspace(0.0, -span, 1 << self.level_bits)
         return np.floor(2.0 ** (fraction_bits + level) + 0.5).astype(np.int64)
 
-    def _half_steps(self) -> Int:
-        pairs = 1 << (self.level_bits - 1)
-        octave = np.int64(1) << np.arange(pairs - 1, -1, -1)
-        return np.stack([HALF_STEP_ONE * octave, HALF_STEP_ROOT * octave], axis=1).ravel()
+    def _half_steps(self, value_bits: int) -> Int:
+        octaves = (1 << (self.level_bits - 1)) - 1
+        one = 1 << max(min(_HALF_STEP_BITS, value_bits - octaves), 1)
+        root = round(one / math.sqrt(2))
+        octave = np.int64(1) << np.arange(octaves, -1, -1)
+        return np.stack([one * octave, root * octave], axis=1).ravel()
 
     def encode(self, weight: Real, codebook: Codebook, scale: Real) -> Int:
         """Round each weight to the nearest level in log distance; 0 keeps its own code.

@@ -69,7 +69,13 @@ class Dense(RealOp):
         weights = Weights(
             lowering.encoding.name, lowering.encoding.bits, codes, codebook.values, scale, codebook.parameters
         )
-        bias = self.bias.astype(np.float64) / (source.scale * scale) - source.zero_point * weights.values.sum(axis=1)
+        real_bias = self.bias.astype(np.float64)
+        if lowering.corrects_bias:
+            # What rounding the weights moves the mean of each sum by, the bias takes back (Nagel et al.,
+            # arXiv:1906.04721, section 4.2, with the mean from samples).
+            mean = lowering.inputs[0].reshape(-1, weight.shape[1]).astype(np.float64).mean(axis=0)
+            real_bias += (weight - weights.values * scale[:, None]) @ mean
+        bias = real_bias / (source.scale * scale) - source.zero_point * weights.values.sum(axis=1)
         requantize = requantization(
             source.scale * scale / format_.scale,
             bias,

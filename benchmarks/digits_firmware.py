@@ -1,0 +1,109 @@
+"""The digit networks as firmware: bytes, instructions, and bit-exactness on every emulated board.
+
+    python benchmarks/digits_firmware.py --data mnist.npz
+
+Instructions and bytes are deterministic for a tool chain; its version is in the results. Verifies all 10,000
+test images on the host and 500 on each board, every layer, and writes benchmarks/results/digits_firmware.json.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from mcucompile.bench import bench_project
+from mcucompile.driver import compile_model
+from mcucompile.project import Project, choose_emulator, devices, load_project
+from mcucompile.targets.boards import list_boards
+from mcucompile.verify import verify_devices
+from mnist_data import DIGITS, RESULTS, test_set
+
+MODEL = "four_view_64_16_10"
+BOARD_IMAGES = 500
+BENCH_IMAGES = 16
+ENCODINGS = ("int8", "int4", "log4", "dlq4")
+
+
+def compile_digits(
+    directory: Path, model: str, board: str, weights: str, *, no_multiply: bool
+) -> tuple[Project, dict[str, Any]]:
+    """Compile one of the example models and return its project and facts; fail if it does not fit."""
+    compiled = compile_model(
+        DIGITS / "models" / f"{model}.onnx",
+        target=board,
+        samples=DIGITS / "calibration.npy",
+        output=directory,
+        weights=weights,
+        no_multiply=no_multiply,
+    )
+    if not compiled.fits:
+        raise SystemExit(f"{model} {weights} on {board}: {compiled.budget.shortfalls}")
+    return load_project(directory), compiled.facts()
+
+
+def measure(project: Project, facts: dict[str, Any], images: Any, labels: Any) -> dict[str, Any]:
+    """Return bytes, instructions and the verification of a project on its board's emulator."""
+    emulator = choose_emulator(project.board)
+    counted = bench_project(project, emulator, images[:BENCH_IMAGES])
+    checked = verify_devices(
+        project.graph, images, devices(project, emulator), model_hash=project.digest, labels=labels
+    )
+    return {
+        "compiler": project.manifest["compiler"],
+        "emulator": emulator,
+        "flash_bytes": facts["flash_bytes"],
+        "ram_bytes": facts["ram_bytes"],
+        "ram_limit_bytes": facts["ram_limit_bytes"],
+        "flash_limit_bytes": facts["flash_limit_bytes"],
+        "arena_bytes": facts["arena_bytes"],
+        "stack_bytes": facts["stack_bytes"],
+        "instructions": counted.instructions,
+        "kernels": [layer.kernel for layer in counted.layers],
+        "layers": {layer.name: layer.instructions for layer in counted.layers},
+        "inputs": checked.inputs,
+        "layers_compared": checked.layers,
+        "mismatches": checked.mismatches,
+    }
+
+
+@click.command(help=__doc__)
+@click.option("--data", type=click.Path(path_type=Path, exists=True), default=DIGITS / "data", show_default=True)
+def main(data: Path) -> None:
+    """Measure and write the results."""
+    images, labels = test_set(data)
+    first = images[:BOARD_IMAGES].astype(np.int64), labels[:BOARD_IMAGES]
+    results: dict[str, Any] = {"model": MODEL, "runs": [], "host": []}
+    with tempfile.TemporaryDirectory() as scratch:
+        directory = Path(scratch) / "project"
+        for board in list_boards():
+            for weights in ENCODINGS:
+                for no_multiply in (True,) if not board.has_multiplier else (False, True):
+                    if board.is_host:
+                        continue
+                    project, facts = compile_digits(directory, MODEL, board.name, weights, no_multiply=no_multiply)
+                    measured = measure(project, facts, *first)
+                    run = {"board": board.name, "weights": weights, "no_multiply": no_multiply, **measured}
+                    results["runs"].append(run)
+                    print(run, flush=True)
+        for model in ("dense_784_16_10", MODEL, "dense_784_100_100_10"):
+            for weights in ENCODINGS:
+                project, _ = compile_digits(directory, model, "host", weights, no_multiply=False)
+                checked = verify_devices(
+                    project.graph,
+                    images.astype(np.int64),
+                    devices(project, "host"),
+                    model_hash=project.digest,
+                    labels=labels,
+                )
+                results["host"].append({"model": model, "weights": weights, **checked.facts()})
+                print(results["host"][-1], flush=True)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "digits_firmware.json").write_text(json.dumps(results, indent=1) + "\n")
+    if any(run["mismatches"] for run in results["runs"] + results["host"]):
+        raise SystemExit("a board differs from the reference")
+
+
+if __name__ == "__main__":
+    main()
