@@ -2,11 +2,15 @@
 
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
-from elf_builds import CORES, NOINLINE, RISCV, ROUTES, SOFT_HELPERS, build
+from elf_builds import CORES, NOINLINE, RISCV, ROUTES, SOFT_HELPERS, TOOLCHAINS, build, require_compiler
 from mcucompile.errors import ProofError
+from mcucompile.targets.boards import list_boards
 from mcucompile.targets.elf import inspect_elf, prove
+from mcucompile.targets.firmware import firmware_files
+from mcucompile.targets.toolchain import build_firmware
 
 
 def words(text: str) -> list[str]:
@@ -194,6 +198,25 @@ def test_unknown_bytes_are_reported_and_data_is_not(core, tmp_path):
     elf = build(constants, core, "gcc", tmp_path / "constants", ("-Os", "-w"))
     facts = inspect_elf(elf, core)
     assert facts.undecoded == facts.multiplies == ()
+
+
+@pytest.mark.parametrize("toolchain", TOOLCHAINS)
+@pytest.mark.parametrize("board", [board for board in list_boards() if not board.is_host], ids=lambda b: b.name)
+def test_the_firmware_of_every_board_keeps_its_promises(board, toolchain, tmp_path):
+    require_compiler(board.core, toolchain)
+    project = tmp_path / "project"
+    shutil.copytree(Path(__file__).parent / "sample_project", project)
+    for name, text in firmware_files(board).items():
+        path = project / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    elf = build_firmware(project, board, toolchain=toolchain, no_multiply=True)
+    facts = inspect_elf(elf, board.core)
+    prove(facts, elf, no_multiply=True)
+    assert 0 < facts.stack_bytes < 512
+    assert facts.ram_bytes + facts.stack_bytes <= board.memory.ram_bytes
+    assert "mcu_link_serve" in [frame.function for frame in facts.stack_path]
+    assert {"sample_run", "mcu_link_observe_layer"} <= {symbol.name for symbol in facts.symbols}
 
 
 def test_a_host_file_has_sizes_and_heap_uses(tmp_path):

@@ -176,9 +176,11 @@ def read_image(elf: Path, core: str) -> Image:
     data_ranges: list[tuple[int, int]] = []
     if family != "host":
         marks = _marks(symbols)
+        first = min((s.load_address for s in sections if s.data is not None), default=0)
         for section in sections:
             if section.executable and section.data is not None:
-                code, data = _split(section, marks, symbols)
+                vectors = family == "arm" and section.load_address == first
+                code, data = _split(section, marks, symbols, begins_with_vectors=vectors)
                 data_ranges += data
                 for start, end in code:
                     decoded, unknown = _decode(section, start, end, family)
@@ -233,18 +235,21 @@ def _symbols(parsed: ELFFile, family: Family) -> list[Symbol]:
     table = parsed.get_section_by_name(".symtab")
     if not isinstance(table, SymbolTableSection):
         return []
-    executable = {index for index, s in enumerate(parsed.iter_sections()) if s["sh_flags"] & _SHF_EXECINSTR}
+    flags = {index: int(section["sh_flags"]) for index, section in enumerate(parsed.iter_sections())}
     kinds: dict[str, Literal["function", "object"]] = {"STT_FUNC": "function", "STT_OBJECT": "object"}
     found = []
     for raw in table.iter_symbols():
+        index = raw["st_shndx"]
         if not raw.name or raw["st_info"]["type"] in ("STT_FILE", "STT_SECTION"):
             continue
+        if isinstance(index, int) and not flags.get(index, 0) & _SHF_ALLOC:
+            continue  # debug information: its addresses are offsets
         kind: Literal["function", "object", "label", "undefined"]
-        if raw["st_shndx"] == "SHN_UNDEF":
+        if index == "SHN_UNDEF":
             kind = "undefined"
         else:
             kind = kinds.get(raw["st_info"]["type"], "label")
-            if kind == "label" and raw["st_shndx"] not in executable:
+            if kind == "label" and not flags.get(index, 0) & _SHF_EXECINSTR:
                 kind = "object"  # a linker script's name for an address
         address = int(raw["st_value"])
         if family == "arm" and kind == "function":
@@ -267,9 +272,12 @@ def _marks(symbols: tuple[Symbol, ...]) -> dict[int, bool]:
 
 
 def _split(
-    section: Section, marks: dict[int, bool], symbols: tuple[Symbol, ...]
+    section: Section, marks: dict[int, bool], symbols: tuple[Symbol, ...], *, begins_with_vectors: bool
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Cut an executable section into ranges of code and of data."""
+    """Cut an executable section into ranges of code and of data.
+
+    begins_with_vectors: the section holds the vector table of a Cortex-M, which ends where the first function begins.
+    """
     begin, end = section.address, section.address + section.size
     inside = {address: code for address, code in marks.items() if begin <= address < end}
     for symbol in symbols:
@@ -280,7 +288,7 @@ def _split(
     for symbol in symbols:
         if symbol.kind == "function" and symbol.size and begin <= symbol.address < end:
             _skip_filler(section, symbol.address + symbol.size, inside)
-    inside.setdefault(begin, True)
+    inside.setdefault(begin, not begins_with_vectors)
     cuts = sorted(address for address in inside if address < end)
     code: list[tuple[int, int]] = []
     data: list[tuple[int, int]] = []
