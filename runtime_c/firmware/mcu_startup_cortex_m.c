@@ -12,11 +12,15 @@
 __asm__(".syntax unified\n"
         ".section .mcu_vectors, \"a\"\n"
         ".balign 4\n"
+        ".globl mcu_vectors\n"
+        ".type mcu_vectors, %object\n"
+        "mcu_vectors:\n"
         ".word mcu_stack_top\n"
-        ".word mcu_start\n"
+        ".word mcu_entry\n"
         ".rept 14\n"
         ".word mcu_trap\n"
         ".endr\n"
+        ".size mcu_vectors, . - mcu_vectors\n"
         ".section .text.mcu_trap, \"ax\"\n"
         ".thumb\n"
         ".balign 4\n"
@@ -37,10 +41,10 @@ __asm__(".syntax unified\n"
         ".size mcu_trap, . - mcu_trap\n"
         ".text\n");
 
-void mcu_start(void);
+void mcu_entry(void);
 
 /* The table's entry point: the core has loaded the stack pointer. */
-__attribute__((used)) void mcu_start(void)
+__attribute__((used)) void mcu_entry(void)
 {
     mcu_startup_memory();
     main();

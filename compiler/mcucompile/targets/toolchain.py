@@ -204,9 +204,11 @@ def build_firmware(
         observe_layers=observe_layers,
         optimize=optimize,
     )
-    # Debug information names the directory in both its spellings.
-    prefixes = {str(directory.absolute()), str(directory.resolve())}
-    flags += tuple(f"-ffile-prefix-map={prefix}=." for prefix in sorted(prefixes))
+    # Debug information names the directory, in one of two spellings, and zig's headers.
+    prefixes = {str(directory.absolute()): ".", str(directory.resolve()): "."}
+    if compiler.is_zig:
+        prefixes |= dict.fromkeys(_package_folders("ziglang"), "zig")
+    flags += tuple(f"-ffile-prefix-map={prefix}={name}" for prefix, name in sorted(prefixes.items()))
     with tempfile.TemporaryDirectory() as temporary:
         link: tuple[str, ...] = ()
         if not board.is_host:
@@ -218,10 +220,15 @@ def build_firmware(
             link = (*_LINK_FLAGS, "-T", script)
             if stack_bytes is not None:
                 link += (f"-Wl,--defsym=mcu_stack_bytes={stack_bytes}",)
-            if not compiler.is_zig:
-                link += ("-lgcc",)
+            # Helpers for what the core cannot do; the proofs look at which ones are called.
+            link += ("-rtlib=compiler-rt",) if compiler.is_zig else ("-lgcc",)
         _compile(compiler, (*flags, *sources, *link, "-o", ELF_NAME), directory, temporary)
     return directory / ELF_NAME
+
+
+def _package_folders(name: str) -> list[str]:
+    spec = importlib.util.find_spec(name)
+    return [] if spec is None else list(spec.submodule_search_locations or ())
 
 
 def _compile(compiler: Compiler, arguments: tuple[str, ...], directory: Path, temporary: str) -> None:

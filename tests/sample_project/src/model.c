@@ -43,8 +43,10 @@ __attribute__((noinline)) static void sample_out(const int8_t x[4], int32_t y[2]
     }
 }
 
+/* declarations */
 int sample_run(const int8_t input[16], int32_t output[2])
 {
+    /* statements */
     sample_hidden(input, sample_arena);
     MCU_OBSERVE_LAYER(0, sample_arena, sizeof(sample_arena));
     sample_out(sample_arena, output);
