@@ -79,5 +79,5 @@ def test_unknown_board(name):
 
 
 def test_unknown_board_lists_the_known_ones():
-    with pytest.raises(BoardError, match="hifive1.*microbit"):
+    with pytest.raises(BoardError, match=r"hifive1.*microbit"):
         load_board("hifive2")

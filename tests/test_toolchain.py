@@ -83,7 +83,7 @@ def test_too_large_says_by_how_much(tmp_path, chain):
     # Every element is used, so that none can be left out.
     use = "for (uint32_t i = 0; i < 600u; ++i) { large[i] = (uint32_t)input[i & 15u]; } output[0] = (int32_t)large[9];"
     project = write_project(tmp_path, board, declarations="volatile uint32_t large[600];", statements=use)
-    with pytest.raises(ToolError, match="overflow|will not fit|exceed") as caught:
+    with pytest.raises(ToolError, match=r"overflow|will not fit|exceed") as caught:
         build_firmware(project, board, toolchain=chain)
     assert "RAM" in caught.value.problem
     elf = build_firmware(project, board, toolchain=chain, enforce_limits=False)
@@ -118,7 +118,7 @@ def test_undefined_function_is_reported(tmp_path, chain):
     board = load_board("hifive1")
     require_toolchain(board, chain)
     project = write_project(tmp_path, board, declarations="void missing(void);", statements="missing();")
-    with pytest.raises(ToolError, match="undefined.*missing"):
+    with pytest.raises(ToolError, match=r"undefined.*missing"):
         build_firmware(project, board, toolchain=chain)
 
 

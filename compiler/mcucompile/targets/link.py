@@ -209,9 +209,8 @@ class Link:
         """Send a frame; return the packet (without CRC) that answers it, if any, and the bytes of all else."""
         deadline = time.monotonic() + timeout_s
         noise = 0
-        # What is expected has 6 bytes beside its body, one of COBS in each 254, and the delimiter.
-        expected = body_bytes + 6
-        expected += expected // 254 + 2
+        # At least 6 bytes beside the body, one of COBS and the delimiter; never more than will come.
+        expected = body_bytes + 8
         try:
             self._port.timeout = timeout_s
             self._port.write(frame)
