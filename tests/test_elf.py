@@ -333,3 +333,63 @@ def test_what_is_no_firmware_of_the_core_is_a_clear_error(tmp_path):
     subprocess.run(["riscv64-unknown-elf-strip", "-o", stripped, elf], check=True, timeout=30)
     with pytest.raises(ProofError, match="no symbols"):
         inspect_elf(stripped, "rv32imac")
+
+
+# Frames as compilers write them seldom: each line of `marked` must be understood for the bound to be exact.
+THUMB2_FORMS = r"""
+__asm__(".syntax unified\n.thumb\n.text\n"
+        ".macro function name\n .balign 4\n .thumb_func\n .type \\name, %function\n \\name:\n .endm\n"
+        "function pre_index\n str lr, [sp, #-4]!\n strd r4, r5, [sp, #-16]!\n bl leaf_form\n"
+        " ldrd r4, r5, [sp], #16\n ldr pc, [sp], #4\n .size pre_index, . - pre_index\n"
+        "function leaf_form\n push {r0-r7}\n add sp, #32\n bx lr\n .size leaf_form, . - leaf_form\n"
+        "function multiple\n stmdb sp!, {r4-r11, lr}\n movw r4, #4096\n sub sp, sp, r4\n bl leaf_form\n"
+        " movw r4, #0x1000\n add sp, r4\n ldmia.w sp!, {r4-r11, pc}\n .size multiple, . - multiple\n"
+        "function literal\n push {r4, lr}\n ldr r4, =-5000\n add sp, r4\n bl leaf_form\n"
+        " ldr r4, =5000\n add sp, r4\n pop {r4, pc}\n .ltorg\n .size literal, . - literal\n"
+        "function conditional\n push {r4, lr}\n cmp r0, #0\n it eq\n popeq {r4, pc}\n sub sp, #64\n cmp r0, #1\n"
+        " it eq\n bleq leaf_form\n cmp r0, #1\n ite eq\n moveq r4, r0\n movne r4, #3\n add sp, #64\n"
+        " pop {r4, lr}\n b.w pre_index\n .size conditional, . - conditional\n"
+        "function framed\n push {r7, lr}\n mov r7, sp\n sub sp, #40\n bl leaf_form\n mov sp, r7\n pop {r7, lr}\n"
+        " mov r3, lr\n bx r3\n .size framed, . - framed\n"
+        "function pointed\n push {r4, lr}\n movw r4, #:lower16:framed\n movt r4, #:upper16:framed\n blx r4\n"
+        " pop {r4, pc}\n .size pointed, . - pointed\n");
+uint32_t pre_index(uint32_t); uint32_t multiple(uint32_t); uint32_t literal(uint32_t); uint32_t conditional(uint32_t);
+uint32_t pointed(uint32_t);
+void program(void) { FORM(1); }
+"""
+RISCV_FORMS = r"""
+__asm__(".text\n"
+        ".macro function name\n .balign 4\n .type \\name, @function\n \\name:\n .endm\n"
+        "function leaf_form\n addi sp, sp, -16\n addi sp, sp, 16\n ret\n .size leaf_form, . - leaf_form\n"
+        "function outlined\n addi sp, sp, -8\n sw a0, 4(sp)\n addi sp, sp, 8\n jr t0\n .size outlined, . - outlined\n"
+        "function framed\n addi sp, sp, -32\n sw ra, 28(sp)\n sw s0, 24(sp)\n addi s0, sp, 32\n addi sp, sp, -48\n"
+        " call leaf_form\n addi sp, s0, -32\n lw s0, 24(sp)\n lw ra, 28(sp)\n addi sp, sp, 32\n ret\n"
+        " .size framed, . - framed\n"
+        "function far_frame\n addi sp, sp, -16\n sw ra, 12(sp)\n li t0, -8192\n add sp, sp, t0\n call leaf_form\n"
+        " li t0, 8192\n add sp, sp, t0\n lw ra, 12(sp)\n addi sp, sp, 16\n ret\n .size far_frame, . - far_frame\n"
+        "function millicode\n jal t0, outlined\n mv t1, ra\n call leaf_form\n jr t1\n .size millicode, . - millicode\n"
+        "function pointed\n addi sp, sp, -16\n sw ra, 12(sp)\n la t0, framed\n jalr t0\n lw ra, 12(sp)\n"
+        " addi sp, sp, 16\n ret\n .size pointed, . - pointed\n"
+        "function tail_far\n beqz a0, framed\n .option push\n .option norelax\n tail far_frame\n .option pop\n"
+        " .size tail_far, . - tail_far\n");
+uint32_t framed(uint32_t); uint32_t far_frame(uint32_t); uint32_t millicode(uint32_t); uint32_t pointed(uint32_t);
+uint32_t tail_far(uint32_t);
+void program(void) { FORM(1); }
+"""
+
+
+@pytest.mark.parametrize(
+    ("core", "source", "form", "frame"),
+    [
+        *(("cortex-m4", THUMB2_FORMS, form, frame) for form, frame in [
+            ("pre_index", 20 + 32), ("multiple", 36 + 4096 + 32), ("literal", 8 + 5000 + 32),
+            ("conditional", 8 + 64 + 32), ("pointed", 8 + 8 + 40 + 32)]),
+        *((core, RISCV_FORMS, form, frame) for core in RISCV for form, frame in [
+            ("framed", 80 + 16), ("far_frame", 16 + 8192 + 16), ("millicode", 16), ("pointed", 16 + 80 + 16),
+            ("tail_far", 16 + 8192 + 16)]),
+    ],
+)  # fmt: skip
+def test_seldom_forms_are_understood(core, source, form, frame, tmp_path):
+    elf = build(NOINLINE + source.replace("FORM", form), core, "gcc", tmp_path)
+    assert function_stack(read_image(elf, core), form).bytes == frame
+    assert program_bytes(inspect_elf(elf, core)) == run(elf, core).stack_bytes
