@@ -1,0 +1,124 @@
+"""Products and sums of activations and constants, as both front-ends' operators mean them (numpy's rules)."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from mcucompile.errors import ModelError
+from mcucompile.frontends.builder import Activation, Builder, Constant, Value
+from mcucompile.frontends.refusals import RefusalError
+from mcucompile.ir import Shape, Source
+
+
+def matmul(builder: Builder, a: Value, b: Value) -> Activation:
+    """numpy.matmul of an activation and a constant matrix or vector, whichever side it is on."""
+    if isinstance(a, Activation) and isinstance(b, Activation):
+        raise RefusalError("multiplies two activations", "make one side a constant weight")
+    shape = _product_shape(builder.source, a.shape, b.shape)
+    if isinstance(a, Activation) and not isinstance(b, Activation):
+        matrix = _matrix(b)
+        return builder.reshape(builder.dense(a, (matrix if matrix.ndim == 2 else matrix[:, None]).T, None), shape)
+    if isinstance(b, Activation) and not isinstance(a, Activation):
+        matrix = _matrix(a)
+        rows = matrix if matrix.ndim == 2 else matrix[None, :]
+        if len(b.shape) == 1:
+            return builder.reshape(builder.dense(b, rows, None), shape)
+        # a @ b = (b.T @ a.T).T over the last two axes
+        swap = (*range(len(b.shape) - 2), len(b.shape) - 1, len(b.shape) - 2)
+        y = builder.transpose(builder.dense(builder.transpose(b, swap), rows, None), swap)
+        return builder.reshape(y, shape)
+    raise constants_only()
+
+
+def add(builder: Builder, a: Value, b: Value) -> Activation:
+    """Return a + b."""
+    if isinstance(a, Activation):
+        return builder.add(a, b) if isinstance(b, Activation) else builder.affine(a, np.ones(()), b)
+    if isinstance(b, Activation):
+        return builder.affine(b, np.ones(()), a)
+    raise constants_only()
+
+
+def subtract(builder: Builder, a: Value, b: Value) -> Activation:
+    """Return a - b; of two activations, the second is negated first."""
+    if isinstance(b, Activation):
+        return (
+            add(builder, a, multiply(builder, b, np.array(-1.0)))
+            if isinstance(a, Activation)
+            else builder.affine(b, np.array(-1.0), a)
+        )
+    return add(builder, a, -b.astype(np.float64))
+
+
+def multiply(builder: Builder, a: Value, b: Value) -> Activation:
+    """Return a * b, one of them a constant."""
+    if isinstance(a, Activation) and isinstance(b, Activation):
+        raise RefusalError("multiplies two activations", "make one side a constant")
+    if isinstance(a, Activation) and not isinstance(b, Activation):
+        return builder.affine(a, b, np.zeros(()))
+    if isinstance(b, Activation) and not isinstance(a, Activation):
+        return builder.affine(b, a, np.zeros(()))
+    raise constants_only()
+
+
+def divide(builder: Builder, a: Value, b: Value) -> Activation:
+    """Return a / b, b a constant."""
+    if isinstance(b, Activation):
+        raise RefusalError("divides by an activation", "divide by a constant")
+    if not isinstance(a, Activation):
+        raise constants_only()
+    with np.errstate(divide="ignore"):
+        return multiply(builder, a, 1.0 / b.astype(np.float64))
+
+
+def batch_norm(
+    builder: Builder, x: Activation, scale: Constant, bias: Constant, mean: Constant, variance: Constant, epsilon: float
+) -> Activation:
+    """(x - mean) / sqrt(variance + epsilon) * scale + bias, one value of each for every channel (axis 1)."""
+    channels = x.shape[1] if len(x.shape) > 1 else 1
+    parameters = [values.astype(np.float64).reshape(-1) for values in (scale, bias, mean, variance)]
+    if any(values.shape != (channels,) for values in parameters):
+        shapes = ", ".join(str(values.shape) for values in (scale, bias, mean, variance))
+        raise ModelError(
+            builder.source, f"has parameters of shapes {shapes} for {channels} channels", "export the model again"
+        )
+    gamma, beta, average, spread = (values.reshape(channels, *(1,) * max(len(x.shape) - 2, 0)) for values in parameters)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factor = gamma / np.sqrt(spread + epsilon)
+        return builder.affine(x, factor, beta - average * factor)
+
+
+def inferred_shape(source: Source, shape: Shape, wanted: Sequence[int]) -> Shape:
+    """Return the shape wanted with its one -1 replaced by what is left."""
+    if any(n < -1 for n in wanted) or list(wanted).count(-1) > 1:
+        raise ModelError(source, f"asks for the shape {list(wanted)}", "use at most one -1 and no other negative size")
+    known = math.prod(n for n in wanted if n != -1)
+    if -1 in wanted and (known == 0 or math.prod(shape) % known):
+        raise ModelError(source, f"cannot give {shape} the shape {list(wanted)}", "export the model again")
+    return tuple(math.prod(shape) // known if n == -1 else n for n in wanted)
+
+
+def constants_only() -> RefusalError:
+    """Return what is said of a node none of whose inputs depends on the graph's input."""
+    return RefusalError(
+        "computes on constants only", "simplify the exported model (onnx-simplifier), or export it in eval mode"
+    )
+
+
+def _matrix(values: Constant) -> Constant:
+    """Return a constant operand without its leading axes of length 1."""
+    if values.ndim == 0 or any(n != 1 for n in values.shape[:-2]):
+        raise RefusalError(f"multiplies by a constant of shape {values.shape}", "use one matrix: split a batch of them")
+    return values.reshape(values.shape[-2:])
+
+
+def _product_shape(source: Source, a: Shape, b: Shape) -> Shape:
+    """Return matmul's output shape."""
+    if not a or not b or a[-1] != (b[-2] if len(b) > 1 else b[0]):
+        raise ModelError(source, f"cannot multiply {a} by {b}", "export the model again")
+    try:
+        lead = np.broadcast_shapes(a[:-2], b[:-2])
+    except ValueError as error:
+        raise ModelError(source, f"cannot multiply {a} by {b}", "export the model again") from error
+    return (*lead, *a[-2:-1], *(b[-1:] if len(b) > 1 else ()))

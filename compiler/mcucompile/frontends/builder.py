@@ -1,0 +1,213 @@
+"""What both front-ends build with: values that are constants or activations, and the operators on them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mcucompile.errors import ModelError
+from mcucompile.frontends.names import UniqueNames
+from mcucompile.frontends.refusals import RefusalError
+from mcucompile.ir import Format, Graph, Op, Shape, Source, Tensor, build_graph
+from mcucompile.lowering import RealOp
+from mcucompile.ops import Add, Affine, ArgMax, Dense, FourView, Relu, Reshape, Softmax, Transpose
+
+# No board here has the flash or the RAM for this many numbers; it bounds what a hostile file can ask for.
+MAX_ELEMENTS = 1 << 26
+
+
+class Kind(Enum):
+    """What the numbers of an activation mean in the user's model."""
+
+    REAL = "real numbers"
+    BYTES = "the input's integers"
+    INDEX = "an index"
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """A value known only when the model runs: a tensor of the graph."""
+
+    tensor: str
+    shape: Shape
+    kind: Kind = Kind.REAL
+
+    def as_real(self) -> "Activation":
+        """Return the same numbers as reals, as a cast to float does: nothing is computed."""
+        return replace(self, kind=Kind.REAL)
+
+
+Constant = npt.NDArray[Any]
+Value = Activation | Constant
+
+
+class Builder:
+    """Appends operators; `at` sets the user's node that the following ones come from.
+
+    Args:
+        file: the model's name in errors.
+    """
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.source = Source(file, "graph", "Graph")
+        self._inputs: list[Tensor] = []
+        self._ops: list[Op] = []
+        self._names = UniqueNames()
+        self._tensors = UniqueNames()
+
+    def at(self, source: Source) -> None:
+        """Say which node of the user's model the next operators come from."""
+        self.source = source
+
+    def input(self, name: str, shape: Shape, format_: Format | None) -> Activation:
+        """Declare the graph's input; a format means raw integers."""
+        tensor = self._tensors.take(name)
+        self._inputs.append(Tensor(tensor, shape, format_))
+        return Activation(tensor, shape, Kind.REAL if format_ is None else Kind.BYTES)
+
+    def finish(self, name: str, result: Activation) -> Graph:
+        """Return the verified graph."""
+        source = Source(self.file, name, "Graph")
+        return build_graph(name, tuple(self._inputs), (result.tensor,), tuple(self._ops), source)
+
+    def rename(self, result: Activation, tensor: str) -> Activation:
+        """Give the newest operator's output the name it has in the user's model, if that is free."""
+        if not self._ops or self._ops[-1].output != result.tensor or tensor in self._tensors:
+            return result
+        self._ops[-1] = replace(self._ops[-1], output=tensor)
+        self._tensors.take(tensor)
+        return replace(result, tensor=tensor)
+
+    def dense(self, x: Activation, weight: Constant, bias: Constant | None) -> Activation:
+        """x: (..., n_in), weight: (n_out, n_in), bias: anything that broadcasts to (n_out,)."""
+        self._require_real(x)
+        bias = np.zeros(1) if bias is None else bias
+        return self._emit(
+            Dense,
+            (x,),
+            weight=self._single(weight, "weight"),
+            bias=self._single(np.broadcast_to(bias.reshape(-1), weight.shape[:1]), "bias"),
+        )
+
+    def affine(self, x: Activation, scale: Constant, offset: Constant) -> Activation:
+        """Return x * scale + offset, both broadcast to x's shape; the axes along which they vary become one."""
+        self._require_real(x)
+        rank = len(x.shape)
+        try:
+            fits = np.broadcast_shapes(scale.shape, offset.shape, x.shape) == x.shape
+        except ValueError:
+            fits = False
+        if not fits:
+            shape = scale.shape if scale.size > 1 else offset.shape
+            raise RefusalError(
+                f"a constant of shape {shape} would enlarge its input of shape {x.shape}",
+                "give the constant a shape that broadcasts to the input's",
+            )
+        scale = scale.reshape((1,) * (rank - scale.ndim) + scale.shape)
+        offset = offset.reshape((1,) * (rank - offset.ndim) + offset.shape)
+        varying = [axis for axis in range(rank) if max(scale.shape[axis], offset.shape[axis]) > 1]
+        first, last = (varying[0], varying[-1]) if varying else (0, -1)
+        hull = x.shape[first : last + 1]
+        lanes = [
+            np.broadcast_to(values, (1,) * first + hull + (1,) * (rank - last - 1)).reshape(-1) if varying
+            else values.reshape(-1)
+            for values in (scale, offset)
+        ]  # fmt: skip
+        flat = self.reshape(x, (*x.shape[:first], math.prod(hull), *x.shape[last + 1 :])) if len(hull) > 1 else x
+        y = self._emit(
+            Affine, (flat,), scale=self._single(lanes[0], "factor"), offset=self._single(lanes[1], "offset"), axis=first
+        )
+        return self.reshape(y, x.shape)
+
+    def add(self, a: Activation, b: Activation) -> Activation:
+        """Sum of two activations of one shape."""
+        self._require_real(a, b)
+        if a.shape != b.shape:
+            raise RefusalError(
+                f"adds activations of different shapes, {a.shape} and {b.shape}", "give both inputs the same shape"
+            )
+        return self._emit(Add, (a, b))
+
+    def relu(self, x: Activation) -> Activation:
+        """max(x, 0)."""
+        self._require_real(x)
+        return self._emit(Relu, (x,))
+
+    def reshape(self, x: Activation, shape: Shape) -> Activation:
+        """Return the same elements in the same order; no operator if the shape is the same."""
+        return x if x.shape == shape else replace(self._emit(Reshape, (x,), shape=shape), kind=x.kind)
+
+    def transpose(self, x: Activation, permutation: Sequence[int]) -> Activation:
+        """Permute the axes; if only axes of length 1 move, the elements keep their order."""
+        if sorted(permutation) != list(range(len(x.shape))):
+            raise ModelError(self.source, f"permutes {x.shape} by {tuple(permutation)}", "use each axis once")
+        long = [axis for axis in permutation if x.shape[axis] != 1]
+        if long == sorted(long):
+            return self.reshape(x, tuple(x.shape[axis] for axis in permutation))
+        return replace(self._emit(Transpose, (x,), permutation=tuple(permutation)), kind=x.kind)
+
+    def softmax(self, x: Activation, axis: int) -> Activation:
+        """Softmax along one axis, counted from the front; the axes after it are 1 long."""
+        self._require_real(x)
+        flat = self._with_last_axis(x, axis)
+        return self.reshape(self._emit(Softmax, (flat,)), x.shape)
+
+    def arg_max(self, x: Activation, axis: int, *, keep: bool) -> Activation:
+        """Index of the first maximum along one axis, counted from the front; the axes after it are 1 long."""
+        if x.kind is Kind.INDEX:
+            self._require_real(x)
+        flat = self._with_last_axis(x, axis)
+        y = self._emit(ArgMax, (flat,), keep_axis=keep and axis == len(x.shape) - 1)
+        shape = (*x.shape[:axis], *((1,) if keep else ()), *x.shape[axis + 1 :])
+        return replace(self.reshape(y, shape), kind=Kind.INDEX)
+
+    def four_view(self, x: Activation, zone_height: int, zone_width: int, shift: int) -> Activation:
+        """Four-view features of an image of bytes, cast to float or not."""
+        if min(zone_height, zone_width) < 1 or not 0 <= shift <= 31:
+            raise RefusalError(
+                f"zones of {zone_height}x{zone_width} pixels, shift {shift}",
+                "use zones of at least 1x1 pixels and a shift of 0..31",
+            )
+        if x.kind is Kind.INDEX:
+            self._require_real(x)
+        return self._emit(FourView, (x,), zone_height=zone_height, zone_width=zone_width, shift=shift)
+
+    def _with_last_axis(self, x: Activation, axis: int) -> Activation:
+        if math.prod(x.shape[axis + 1 :]) != 1:
+            raise RefusalError(
+                f"works along axis {axis} of {x.shape}", "move that axis to the end before, with Transpose"
+            )
+        return self.reshape(x, x.shape[: axis + 1])
+
+    def _require_real(self, *values: Activation) -> None:
+        for value in values:
+            if value.kind is Kind.BYTES:
+                raise RefusalError("computes with integers", "cast the input to float before it")
+            if value.kind is Kind.INDEX:
+                raise RefusalError("computes with an index", "end the model at the ArgMax")
+
+    def _single(self, values: Constant, what: str) -> npt.NDArray[np.float32]:
+        """Return constants as float32; NaN, and what float32 cannot hold, are the user's to repair."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            single = np.ascontiguousarray(values, dtype=np.float32)
+        if not np.isfinite(single).all():
+            worst = single[~np.isfinite(single)][0]
+            raise ModelError(
+                self.source, f"its {what} becomes {worst} as float32", "re-train or repair the model's constants"
+            )
+        return single
+
+    def _emit(self, operator: type[RealOp], inputs: tuple[Activation, ...], **fields: Any) -> Activation:
+        name = self._names.take(self.source.node)
+        tensor = self._tensors.take(name)
+        op = operator(name=name, inputs=tuple(x.tensor for x in inputs), output=tensor, source=self.source, **fields)
+        shape = op.output_shape(*(x.shape for x in inputs))
+        if not 0 < math.prod(shape) <= MAX_ELEMENTS:
+            raise RefusalError(f"makes an output of shape {shape}", f"keep tensors between 1 and {MAX_ELEMENTS} values")
+        self._ops.append(op)
+        return Activation(tensor, shape)

@@ -1,0 +1,48 @@
+"""Names from a user's model, made fit to print and to compile."""
+
+import re
+
+_MAX_LENGTH = 60
+# ISO/IEC 9899:1999, 6.4.1.
+_C_KEYWORDS = {
+    "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern",
+    "float", "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed",
+    "sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while",
+}  # fmt: skip
+
+
+def label(text: str) -> str:
+    """Return a name as it may be printed: one line, no control characters, not too long."""
+    printable = "".join(c if c.isprintable() else "?" for c in text)
+    return printable if len(printable) <= _MAX_LENGTH else f"{printable[: _MAX_LENGTH - 3]}..."
+
+
+def c_name(stem: str) -> str:
+    """Return the C identifier for a file's stem: lower case, [a-z0-9_], no leading digit, no keyword.
+
+    Example:
+        >>> c_name("784-16-10"), c_name("int"), c_name("Digits v2")
+        ('model_784_16_10', 'model_int', 'digits_v2')
+    """
+    name = re.sub(r"[^a-z0-9]+", "_", stem.lower()).strip("_")[:_MAX_LENGTH]
+    return f"model_{name}".rstrip("_") if not name or name[0].isdigit() or name in _C_KEYWORDS else name
+
+
+class UniqueNames:
+    """Hands out names that were not handed out before: a second 'fc' becomes 'fc_2'."""
+
+    def __init__(self) -> None:
+        self._used: set[str] = set()
+        self._counts: dict[str, int] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._used
+
+    def take(self, wanted: str) -> str:
+        """Return the wanted name, with a number if it is taken."""
+        name = wanted
+        while name in self._used:
+            self._counts[wanted] = self._counts.get(wanted, 1) + 1
+            name = f"{wanted}_{self._counts[wanted]}"
+        self._used.add(name)
+        return name

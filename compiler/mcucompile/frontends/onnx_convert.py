@@ -1,0 +1,139 @@
+"""Turns one ONNX node into a value: checks it, evaluates it if it is constant, converts it otherwise."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import AttributeProto, TensorProto, checker, helper, shape_inference
+
+from mcucompile.frontends import onnx_constants
+from mcucompile.frontends.builder import Activation, Builder, Constant, Value
+from mcucompile.frontends.names import label
+from mcucompile.frontends.onnx_node import Node
+from mcucompile.frontends.onnx_ops import CONVERTERS, advice
+from mcucompile.frontends.onnx_reader import TensorReader, canonical_domain
+from mcucompile.frontends.refusals import RefusalError
+from mcucompile.ir import Source
+
+_Values = Mapping[str, Value | None]
+_PLAIN_ATTRIBUTES = {
+    AttributeProto.FLOAT, AttributeProto.INT, AttributeProto.STRING,
+    AttributeProto.FLOATS, AttributeProto.INTS, AttributeProto.STRINGS,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReader:
+    """Converts nodes one by one.
+
+    Attributes:
+        builder: gets the operators.
+        tensors: reads the tensors of Constant nodes.
+        opsets: version of each domain.
+        read: the tensors that something needed reads.
+    """
+
+    builder: Builder
+    tensors: TensorReader
+    opsets: Mapping[str, int]
+    read: frozenset[str]
+
+    def convert(self, node: onnx.NodeProto, source: Source, values: _Values) -> Value | None:
+        """Return the node's first output, or None if an input is unknown because an earlier node was refused.
+
+        Args:
+            node: its other outputs must not be read.
+            source: its place.
+            values: of the tensors before it; None where unknown.
+
+        Raises:
+            RefusalError: the node cannot be compiled.
+            ModelError: it contradicts itself, or its constants are not finite.
+        """
+        domain = canonical_domain(node.domain)
+        self._check_known(node, domain)
+        extra = [name for name in node.output[1:] if name in self.read]
+        if extra:
+            raise RefusalError(f"its further output '{label(extra[0])}' is used", "use only the node's first output")
+        attributes = self._attributes(node, source)
+        if domain == "" and node.op_type == "Constant":
+            return _constant(attributes)
+        inputs = [values[name] if name else None for name in node.input]
+        if any(name and values[name] is None for name in node.input):
+            return None
+        constants = [value for value in inputs if not isinstance(value, Activation)]
+        if domain == "" and len(constants) == len(inputs) and onnx_constants.can_evaluate(node.op_type):
+            return onnx_constants.evaluate(node, self.opsets[""], constants, self.tensors.budget)
+        if (domain, node.op_type) not in CONVERTERS:
+            raise RefusalError("works on constants only here", advice(node.op_type))
+        self.builder.at(source)
+        view = Node(source, self.opsets.get(domain, 1), attributes, tuple(inputs))
+        value = CONVERTERS[domain, node.op_type](view, self.builder)
+        return self.builder.rename(value, label(node.output[0])) if isinstance(value, Activation) else value
+
+    def placeholder(self, node: onnx.NodeProto, values: _Values) -> Activation | None:
+        """Return what a refused node would give, so that the nodes after it are looked at too; None if unknown."""
+        types: dict[str, onnx.TypeProto] = {}
+        data: dict[str, TensorProto] = {}
+        for name in filter(None, node.input):
+            value = values[name]
+            if isinstance(value, Activation):
+                types[name] = helper.make_tensor_type_proto(TensorProto.FLOAT, value.shape)
+            elif value is not None:
+                data[name] = onnx.numpy_helper.from_array(value, name)
+                types[name] = helper.make_tensor_type_proto(data[name].data_type, value.shape)
+        try:
+            schema = onnx.defs.get_schema(node.op_type, self.opsets[""], canonical_domain(node.domain))
+            inferred = shape_inference.infer_node_outputs(schema, node, types, data)
+            shape = tuple(n.dim_value for n in inferred[node.output[0]].tensor_type.shape.dim)
+        except Exception:
+            # A refused node may be anything, and only a fuller error is at stake.
+            return None
+        return Activation(node.output[0], shape) if shape and min(shape) > 0 else None
+
+    def _check_known(self, node: onnx.NodeProto, domain: str) -> None:
+        """Refuse operators that are not in the table, and nodes that their own specification forbids."""
+        is_known = (domain, node.op_type) in CONVERTERS or (
+            domain == "" and (node.op_type == "Constant" or onnx_constants.can_evaluate(node.op_type))
+        )
+        if not is_known:
+            reason = "is not supported" if domain == "" else f"of domain '{label(domain)}' is not supported"
+            raise RefusalError(reason, advice(node.op_type))
+        if domain != "":
+            return
+        context = checker.C.CheckerContext()
+        context.ir_version = onnx.IR_VERSION
+        context.opset_imports = {"": self.opsets[""]}
+        try:
+            checker.check_node(node, context)
+        except checker.ValidationError as error:
+            raise RefusalError(
+                f"is not valid in opset {self.opsets['']} ({str(error).splitlines()[0]})", "export the model again"
+            ) from error
+
+    def _attributes(self, node: onnx.NodeProto, source: Source) -> dict[str, Any]:
+        attributes: dict[str, Any] = {}
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.TENSOR:
+                value: Any = self.tensors.read(attribute.t, f"{source.node}.{attribute.name}")
+            elif attribute.type in _PLAIN_ATTRIBUTES:
+                value = helper.get_attribute_value(attribute)
+            else:
+                raise RefusalError(
+                    f"has an attribute '{label(attribute.name)}' of an unsupported type", advice(node.op_type)
+                )
+            attributes[attribute.name] = value
+        return attributes
+
+
+def _constant(attributes: Mapping[str, Any]) -> Constant:
+    """Return the value of a Constant node."""
+    if "value" in attributes:
+        return np.asarray(attributes["value"])
+    for name, dtype in (("value_float", np.float32), ("value_int", np.int64)):
+        for key in (name, f"{name}s"):
+            if key in attributes:
+                return np.asarray(attributes[key], dtype=dtype)
+    raise RefusalError(f"holds {', '.join(attributes) or 'nothing'}", "use a dense constant of numbers")

@@ -1,0 +1,246 @@
+"""The table from ONNX operators to the IR: one function for each, all opsets from 7 on.
+
+A converter gets the node and the builder and returns the node's first output, or raises RefusalError.
+Source of every rule: the ONNX operator specification, onnx.ai/onnx/operators.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from onnx import TensorProto
+
+from mcucompile.errors import ModelError
+from mcucompile.frontends import arithmetic
+from mcucompile.frontends.builder import Activation, Builder, Constant, Kind, Value
+from mcucompile.frontends.onnx_node import Node
+from mcucompile.frontends.refusals import RefusalError
+from mcucompile.ops.four_view_function import DOMAIN
+
+Converter = Callable[[Node, Builder], Value]
+
+_FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
+# Integer types that hold every uint8 and every int8.
+_WIDER = {TensorProto.INT16, TensorProto.INT32, TensorProto.INT64}
+
+
+def _gemm(node: Node, builder: Builder) -> Value:
+    a, b = node.value(0), node.value(1)
+    if len(a.shape) != 2 or len(b.shape) != 2:
+        raise ModelError(node.source, f"multiplies {a.shape} by {b.shape}", "give Gemm two matrices")
+    a = _transposed(a, builder) if node.integer("transA", 0) else a
+    b = _transposed(b, builder) if node.integer("transB", 0) else b
+    alpha, beta = float(node.attributes.get("alpha", 1.0)), float(node.attributes.get("beta", 1.0))
+    addend = node.value(2) if len(node.inputs) > 2 and node.inputs[2] is not None else None
+    if isinstance(addend, Activation):
+        product = _scaled(builder, arithmetic.matmul(builder, a, b), alpha)
+        return builder.add(product, _scaled(builder, addend, beta))
+    bias = None if addend is None else addend.astype(np.float64) * beta
+    if isinstance(a, Activation) and not isinstance(b, Activation) and (bias is None or _is_row(bias, b.shape[1])):
+        return builder.dense(a, b.T.astype(np.float64) * alpha, bias)
+    product = _scaled(builder, arithmetic.matmul(builder, a, b), alpha)
+    return product if bias is None else builder.affine(product, np.ones(()), bias)
+
+
+def _transposed(value: Value, builder: Builder) -> Value:
+    return builder.transpose(value, (1, 0)) if isinstance(value, Activation) else value.T
+
+
+def _is_row(bias: Constant, length: int) -> bool:
+    """Return whether a bias is the same for every row of the product."""
+    return bias.size == 1 or (bias.size == length and bias.shape[-1] == length)
+
+
+def _scaled(builder: Builder, x: Activation, factor: float) -> Activation:
+    return x if factor == 1.0 else builder.affine(x, np.array(factor), np.zeros(()))
+
+
+def _matmul(node: Node, builder: Builder) -> Value:
+    return arithmetic.matmul(builder, node.value(0), node.value(1))
+
+
+def _add(node: Node, builder: Builder) -> Value:
+    return arithmetic.add(builder, node.value(0), node.value(1))
+
+
+def _sub(node: Node, builder: Builder) -> Value:
+    return arithmetic.subtract(builder, node.value(0), node.value(1))
+
+
+def _mul(node: Node, builder: Builder) -> Value:
+    return arithmetic.multiply(builder, node.value(0), node.value(1))
+
+
+def _div(node: Node, builder: Builder) -> Value:
+    return arithmetic.divide(builder, node.value(0), node.value(1))
+
+
+def _relu(node: Node, builder: Builder) -> Value:
+    return builder.relu(node.activation())
+
+
+def _flatten(node: Node, builder: Builder) -> Value:
+    x = node.activation()
+    axis = node.integer("axis", 1)
+    if not -len(x.shape) <= axis <= len(x.shape):
+        raise ModelError(node.source, f"uses axis {axis} of {len(x.shape)} axes", "export the model again")
+    axis += len(x.shape) if axis < 0 else 0
+    return builder.reshape(x, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))
+
+
+def _reshape(node: Node, builder: Builder) -> Value:
+    x = node.activation()
+    wanted = list(node.integers(1))
+    if not node.integer("allowzero", 0):
+        if any(n == 0 and i >= len(x.shape) for i, n in enumerate(wanted)):
+            raise ModelError(node.source, f"copies more axes than {x.shape} has", "export the model again")
+        wanted = [x.shape[i] if n == 0 else n for i, n in enumerate(wanted)]
+    return builder.reshape(x, arithmetic.inferred_shape(node.source, x.shape, wanted))
+
+
+def _transpose(node: Node, builder: Builder) -> Value:
+    x = node.activation()
+    return builder.transpose(x, node.attributes.get("perm", range(len(x.shape))[::-1]))
+
+
+def _axes(node: Node) -> tuple[int, ...] | None:
+    """Return the axes of Squeeze and Unsqueeze: an attribute before opset 13, then an input."""
+    if node.opset >= 13:
+        return None if len(node.inputs) < 2 or node.inputs[1] is None else node.integers(1)
+    axes = node.attributes.get("axes")
+    return None if axes is None else tuple(axes)
+
+
+def _squeeze(node: Node, builder: Builder) -> Value:
+    x = node.activation()
+    axes = _axes(node)
+    rank = len(x.shape)
+    if axes is None:
+        dropped = {axis for axis in range(rank) if x.shape[axis] == 1}
+    else:
+        dropped = {node.normalised(axis, rank) for axis in axes}
+    if any(x.shape[axis] != 1 for axis in dropped):
+        raise ModelError(node.source, f"squeezes axes {sorted(dropped)} of {x.shape}", "export the model again")
+    return builder.reshape(x, tuple(n for axis, n in enumerate(x.shape) if axis not in dropped))
+
+
+def _unsqueeze(node: Node, builder: Builder) -> Value:
+    x = node.activation()
+    axes = _axes(node) or ()
+    rank = len(x.shape) + len(axes)
+    added = {node.normalised(axis, rank) for axis in axes}
+    if len(added) != len(axes):
+        raise ModelError(node.source, f"adds an axis twice ({list(axes)})", "export the model again")
+    rest = iter(x.shape)
+    return builder.reshape(x, tuple(1 if axis in added else next(rest) for axis in range(rank)))
+
+
+def _batch_normalization(node: Node, builder: Builder) -> Value:
+    x = node.activation()
+    if node.integer("training_mode", 0):
+        raise RefusalError("is in training mode", "export the model in evaluation mode")
+    if not node.integer("spatial", 1):
+        raise RefusalError("normalises each position on its own (spatial=0)", "export with opset 9 or newer")
+    scale, bias, mean, variance = (node.constant(i) for i in range(1, 5))
+    return arithmetic.batch_norm(builder, x, scale, bias, mean, variance, float(node.attributes.get("epsilon", 1e-5)))
+
+
+def _softmax(node: Node, builder: Builder) -> Value:
+    x = node.activation()
+    rank = len(x.shape)
+    if node.opset >= 13:
+        return builder.softmax(x, node.axis(-1, rank))
+    # Before opset 13 the axes from `axis` on are one: softmax of the matrix that Flatten would make.
+    axis = node.axis(1, rank) if rank > 1 else 0
+    flat = builder.reshape(x, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))
+    return builder.reshape(builder.softmax(flat, 1), x.shape)
+
+
+def _arg_max(node: Node, builder: Builder) -> Value:
+    x = node.activation()
+    if node.integer("select_last_index", 0):
+        raise RefusalError("selects the last of equal maxima", "export with select_last_index=0")
+    return builder.arg_max(x, node.axis(0, len(x.shape)), keep=bool(node.integer("keepdims", 1)))
+
+
+def _identity(node: Node, _builder: Builder) -> Value:
+    return node.activation()
+
+
+def _dropout(node: Node, _builder: Builder) -> Value:
+    training = node.optional_constant(2)
+    if training is not None and training.any():
+        raise RefusalError("is in training mode", "export the model in evaluation mode")
+    return node.activation()
+
+
+def _cast(node: Node, _builder: Builder) -> Value:
+    x = node.activation()
+    to = node.integer("to")
+    if to in _FLOATS and x.kind is not Kind.INDEX:
+        return x.as_real()
+    if (x.kind is Kind.INDEX and to in {TensorProto.INT32, TensorProto.INT64}) or (
+        x.kind is Kind.BYTES and to in _WIDER
+    ):
+        return x
+    target = next((name for name, number in TensorProto.DataType.items() if number == to), str(to)).lower()
+    raise RefusalError(f"turns {x.kind.value} into {target}", "cast only the input to float, or drop the Cast")
+
+
+def _shape(node: Node, _builder: Builder) -> Value:
+    shape = node.activation().shape
+    return np.array(shape[slice(node.integer("start", 0), node.attributes.get("end"))], dtype=np.int64)
+
+
+def _size(node: Node, _builder: Builder) -> Value:
+    return np.array(math.prod(node.activation().shape), dtype=np.int64)
+
+
+def _four_view(node: Node, builder: Builder) -> Value:
+    x = node.activation()
+    return builder.four_view(x, node.integer("zone_height"), node.integer("zone_width"), node.integer("shift"))
+
+
+CONVERTERS: dict[tuple[str, str], Converter] = {
+    ("", "Add"): _add,
+    ("", "ArgMax"): _arg_max,
+    ("", "BatchNormalization"): _batch_normalization,
+    ("", "Cast"): _cast,
+    ("", "Div"): _div,
+    ("", "Dropout"): _dropout,
+    ("", "Flatten"): _flatten,
+    ("", "Gemm"): _gemm,
+    ("", "Identity"): _identity,
+    ("", "MatMul"): _matmul,
+    ("", "Mul"): _mul,
+    ("", "Relu"): _relu,
+    ("", "Reshape"): _reshape,
+    ("", "Shape"): _shape,
+    ("", "Size"): _size,
+    ("", "Softmax"): _softmax,
+    ("", "Squeeze"): _squeeze,
+    ("", "Sub"): _sub,
+    ("", "Transpose"): _transpose,
+    ("", "Unsqueeze"): _unsqueeze,
+    (DOMAIN, "FourView"): _four_view,
+}
+
+_TRANSFORMS = "Gemm, MatMul, Add, Relu, BatchNormalization, Softmax, ArgMax, Reshape or Transpose"
+_FLOAT_MODEL = "export the float model: mcucompile quantizes it itself"
+_AS_DENSE = "convolutions and pooling are not compiled yet: use fully connected layers"
+_ADVICE = {
+    **dict.fromkeys(("Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool"), _AS_DENSE),
+    **dict.fromkeys(("QuantizeLinear", "DequantizeLinear", "QLinearMatMul", "MatMulInteger", "QGemm"), _FLOAT_MODEL),
+    **dict.fromkeys(("If", "Loop", "Scan"), "export the model without control flow"),
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), "use a feed-forward network"),
+    **dict.fromkeys(
+        ("Sigmoid", "Tanh", "Gelu", "Elu", "LeakyRelu", "PRelu", "Selu", "HardSigmoid", "HardSwish", "Swish", "Clip"),
+        "use Relu as the activation",
+    ),
+    "LogSoftmax": "use Softmax, or leave it out: it does not change which output is largest",
+}
+
+
+def advice(op_type: str) -> str:
+    """Return what to do about an operator that is not supported."""
+    return _ADVICE.get(op_type, f"replace it by {_TRANSFORMS}")
