@@ -7,6 +7,7 @@ from mcucompile.kernels.dense_bins import DENSE_BINS
 from mcucompile.kernels.dense_multiply import DENSE_MULTIPLY
 from mcucompile.kernels.dense_quarter_square import DENSE_QUARTER_SQUARE
 from mcucompile.kernels.dense_shift import DENSE_SHIFT
+from mcucompile.kernels.four_view_unrolled import FOUR_VIEW_UNROLLED
 from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
 from mcucompile.kernels.plain import PLAIN_KERNELS
 
@@ -15,6 +16,7 @@ KERNELS: tuple[Kernel, ...] = (
     DENSE_SHIFT,
     DENSE_BINS,
     DENSE_QUARTER_SQUARE,
+    FOUR_VIEW_UNROLLED,
     *PLAIN_KERNELS,
 )
 

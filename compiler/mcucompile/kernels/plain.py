@@ -99,7 +99,8 @@ def _transpose(layer: Layer) -> Context:
     return {"axes": axes or ((1, 1),)}
 
 
-def _four_view(layer: Layer) -> Context:
+def four_view_context(layer: Layer) -> Context:
+    """Return the sizes of a four-view projection."""
     op = layer.op
     if not isinstance(op, FourView):
         raise TypeError(op.kind)
@@ -123,5 +124,5 @@ PLAIN_KERNELS = (
     PlainKernel("plain", "transpose", "ops/transpose.c.j2", 6, _transpose),
     PlainKernel("plain", "softmax", "ops/softmax.c.j2", 150, _softmax, lambda _op: 512),
     PlainKernel("plain", "arg_max", "ops/arg_max.c.j2", 5, _arg_max),
-    PlainKernel("plain", "four_view", "ops/four_view.c.j2", 16, _four_view),
+    PlainKernel("plain", "four_view", "ops/four_view.c.j2", 22, four_view_context),
 )
