@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DIGITS := examples/digits
-DEMO := build/demo
+DEMO := build
 # xdist workers; every test is independent.
 JOBS ?= auto
 # The CPU build is all the tests need.

@@ -2,7 +2,7 @@
 
     python benchmarks/digits_accuracy.py --data mnist.npz
 
-Trains what is not yet in build/mlp (minutes), calibrates on the committed training images, and writes
+Trains what is not yet in benchmarks/cache/mlp (minutes), calibrates on the committed training images, and writes
 benchmarks/results/digits_accuracy.json.
 """
 
@@ -59,7 +59,7 @@ def _percent(results: Array, labels: Array) -> float:
 def main(data: Path) -> None:
     """Measure and write the results."""
     images, labels = test_set(data)
-    folder = ROOT / "build" / "mlp"
+    folder = ROOT / "benchmarks" / "cache" / "mlp"
     missing = [str(h) for h in THESIS_3_5 if not (folder / f"mlp_{h}.onnx").is_file()]
     if missing:
         sizes = [argument for h in missing for argument in ("--hidden", h)]

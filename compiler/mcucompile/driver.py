@@ -297,7 +297,8 @@ def _project_files(quantized: Quantized, compiled: Compiled, options: Options) -
     files |= {f"include/{header}": (runtime / header).read_text(encoding="utf-8") for header in headers(model)}
     build = compiled.board.build
     if build.platformio_board:
-        files["platformio.ini"] = render("platformio.ini.j2", {"board": compiled.board, "model": compiled.graph.name})
+        context = {"board": compiled.board, "model": compiled.graph.name, "no_multiply": options.no_multiply}
+        files["platformio.ini"] = render("platformio.ini.j2", context)
     files |= reference.store(compiled.graph)
     files[reference.SAMPLES_FILE] = reference.store_samples(
         quantized.calibration.codes[:_KEPT_SAMPLES], compiled.graph.input.stored

@@ -14,6 +14,7 @@ from mcucompile.bench import Bench
 from mcucompile.driver import Compiled
 from mcucompile.encodings import ENCODINGS
 from mcucompile.errors import UserError
+from mcucompile.frontends.onnx_ops import CONVERTERS
 from mcucompile.kernels import KERNELS
 from mcucompile.ops import REAL_OPERATORS
 from mcucompile.project import Project
@@ -169,7 +170,7 @@ def bench(result: Bench) -> None:
 
 def flashed(command: Sequence[str], *, dry_run: bool) -> None:
     """Print the command that was, or would be, run."""
-    print(" ".join(command))
+    print("\n".join(command))
     if not dry_run:
         print("flashed")
 
@@ -222,7 +223,7 @@ def operators(*, as_json: bool) -> None:
         json_text(
             {
                 "operators": described,
-                "onnx": sorted(onnx_types()),
+                "onnx": onnx_types(),
                 "weights": {encoding.name: encoding.summary for encoding in ENCODINGS.values()},
                 "kernels": [{"op": kernel.kind, "name": kernel.name} for kernel in KERNELS],
             }
@@ -237,13 +238,18 @@ def operators(*, as_json: bool) -> None:
         kernels = ", ".join(kernel.name for kernel in KERNELS if kernel.kind == kind)
         table.add_row(kind.replace("_", " "), formula, kernels or "(no code)")
     console.print(table)
-    console.print("ONNX node types: " + ", ".join(sorted(onnx_types())))
+    console.print("ONNX node types: " + ", ".join(onnx_types()))
     table = Table(title="weight encodings (--weights)", title_justify="left", title_style="bold")
     table.add_column("name")
     table.add_column("what")
     for encoding in ENCODINGS.values():
         table.add_row(encoding.name, encoding.summary)
     console.print(table)
+
+
+def onnx_types() -> list[str]:
+    """Return the ONNX node types that have a converter, with their domain where it is not the standard one."""
+    return sorted(f"{domain}.{op_type}" if domain else op_type for domain, op_type in CONVERTERS)
 
 
 def user_error(error: UserError, *, as_json: bool) -> None:

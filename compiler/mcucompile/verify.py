@@ -170,9 +170,7 @@ def _result(answer: Inference, graph: Graph) -> Array:
     return np.frombuffer(answer.output, dtype=graph.result.stored.dtype).astype(np.int64)
 
 
-def _difference(
-    device: str, i: int, expected: _Expected, answer: Inference, graph: Graph
-) -> Difference | None:
+def _difference(device: str, i: int, expected: _Expected, answer: Inference, graph: Graph) -> Difference | None:
     found = _result(answer, graph)
     names = [op.name for op in graph.layers]
     wanted = expected.result.ravel()

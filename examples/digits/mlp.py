@@ -4,7 +4,7 @@ The set-up of the thesis "Log or Trig", Table 3.5 (Chainer's MNIST example: Adam
 ReLU; here the usual rate 1e-3 ends in a cosine), with nothing that would shape the weights: no augmentation,
 no weight decay.
 
-    python examples/digits/mlp.py --data mnist.npz --output build/mlp
+    python examples/digits/mlp.py --data mnist.npz --output benchmarks/cache/mlp
 """
 
 import json
