@@ -16,7 +16,7 @@ import zlib
 import pytest
 from cobs import cobs
 from firmware_builds import expected, require_toolchain, sample_elf, write_project
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mcucompile.errors import LinkError, ToolError
 from mcucompile.targets.boards import load_board
@@ -198,7 +198,7 @@ REQUESTS = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, deadline=None)
 @given(body=REQUESTS)
 def test_any_request_is_answered(checked_wire, body):
     reply = checked_wire.ask(frame(body, sequence=5))
@@ -206,7 +206,7 @@ def test_any_request_is_answered(checked_wire, body):
     assert reply[1] >= 0x80
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, deadline=None)
 @given(noise=st.binary(max_size=400), flips=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 255)), max_size=4))
 def test_firmware_survives_noise(checked_wire, noise, flips):
     damaged = bytearray(frame(b"\x02" + struct.pack("<I", 0) + bytes(range(16))))

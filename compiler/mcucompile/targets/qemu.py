@@ -5,7 +5,6 @@ import hashlib
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -19,6 +18,7 @@ from mcucompile.errors import LinkError, ToolError
 from mcucompile.resources import resource_dir
 from mcucompile.targets.boards import Board, Qemu
 from mcucompile.targets.counting import CountingLink, CountingPlan, InstructionCounts, plan_counting
+from mcucompile.targets.host import end_process
 from mcucompile.targets.symbols import load_image
 from mcucompile.targets.toolchain import find_host_compiler
 
@@ -61,6 +61,7 @@ def open_qemu(
         counts_path = directory / "counts"
         plugin: tuple[str, ...] = ()
         if layers is not None:
+            counts_path.touch()
             plugin = _plugin_arguments(plan_counting(image, layers), counts_path, machine.program)
         # QEMU inherits the listening socket, so no other process can take the port first; connections
         # inherit the option, without which each reply would wait for an acknowledgement.
@@ -75,8 +76,8 @@ def open_qemu(
                 stderr=subprocess.STDOUT,
                 pass_fds=[listener.fileno()],
             )
-        stack.callback(_end, process)
-        watchdog = threading.Timer(time_limit_s, process.send_signal, [signal.SIGKILL])
+        stack.callback(end_process, process)
+        watchdog = threading.Timer(time_limit_s, process.kill)
         watchdog.daemon = True
         watchdog.start()
         stack.callback(watchdog.cancel)
@@ -136,12 +137,6 @@ def _command(machine: Qemu, elf: Path, no_multiply: bool, listener: int, plugin:
         *plugin,
         *("-kernel", str(elf)),
     ]
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.kill()
-    process.wait()
 
 
 def _plugin_arguments(plan: CountingPlan, out: Path, program: str) -> tuple[str, ...]:

@@ -259,7 +259,7 @@ def _first_error(output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     is_cause: tuple[Callable[[str], bool], ...] = (
         lambda line: "overflowed" in line or "will not fit" in line,
-        lambda line: "error:" in line or "undefined reference" in line,
+        lambda line: "error:" in line.lower() or "undefined reference" in line,
     )
     for test in is_cause:
         for line in lines:

@@ -36,6 +36,7 @@ __attribute__((noinline)) static void sample_hidden(const int8_t x[16], int8_t y
 
 __attribute__((noinline)) static void sample_out(const int8_t x[4], int32_t y[2])
 {
+    /* out */
     y[0] = x[0] - x[1] + x[2] - x[3];
     y[1] = x[0];
     for (uint32_t i = 1; i < 4u; ++i) {
