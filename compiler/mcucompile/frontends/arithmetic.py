@@ -16,10 +16,10 @@ def matmul(builder: Builder, a: Value, b: Value) -> Activation:
     if isinstance(a, Activation) and isinstance(b, Activation):
         raise RefusalError("multiplies two activations", "make one side a constant weight")
     shape = _product_shape(builder.source, a.shape, b.shape)
-    if isinstance(a, Activation) and not isinstance(b, Activation):
+    if isinstance(a, Activation) and isinstance(b, np.ndarray):
         matrix = _matrix(b)
         return builder.reshape(builder.dense(a, (matrix if matrix.ndim == 2 else matrix[:, None]).T, None), shape)
-    if isinstance(b, Activation) and not isinstance(a, Activation):
+    if isinstance(b, Activation) and isinstance(a, np.ndarray):
         matrix = _matrix(a)
         rows = matrix if matrix.ndim == 2 else matrix[None, :]
         if len(b.shape) == 1:
@@ -29,6 +29,17 @@ def matmul(builder: Builder, a: Value, b: Value) -> Activation:
         y = builder.transpose(builder.dense(builder.transpose(b, swap), rows, None), swap)
         return builder.reshape(y, shape)
     raise constants_only()
+
+
+def gemm(builder: Builder, a: Value, b: Value, addend: Value, alpha: float, beta: float) -> Activation:
+    """Return alpha * a @ b + beta * addend, of matrices; one layer where a is the activation and the addend a row."""
+    if isinstance(a, Activation) and isinstance(b, np.ndarray) and isinstance(addend, np.ndarray):
+        n_in, n_out = b.shape
+        is_row = addend.size == 1 or (addend.size == n_out and addend.shape[-1] == n_out)
+        if is_row and a.shape[-1] == n_in:
+            return builder.dense(a, b.T.astype(np.float64) * alpha, addend.astype(np.float64) * beta)
+    product = scaled(builder, matmul(builder, a, b), alpha)
+    return add(builder, product, scaled(builder, addend, beta))
 
 
 def add(builder: Builder, a: Value, b: Value) -> Activation:
@@ -42,24 +53,29 @@ def add(builder: Builder, a: Value, b: Value) -> Activation:
 
 def subtract(builder: Builder, a: Value, b: Value) -> Activation:
     """Return a - b; of two activations, the second is negated first."""
-    if isinstance(b, Activation):
-        return (
-            add(builder, a, multiply(builder, b, np.array(-1.0)))
-            if isinstance(a, Activation)
-            else builder.affine(b, np.array(-1.0), a)
-        )
-    return add(builder, a, -b.astype(np.float64))
+    if isinstance(b, np.ndarray):
+        return add(builder, a, -b.astype(np.float64))
+    if isinstance(a, np.ndarray):
+        return builder.affine(b, np.array(-1.0), a)
+    return add(builder, a, multiply(builder, b, np.array(-1.0)))
 
 
 def multiply(builder: Builder, a: Value, b: Value) -> Activation:
     """Return a * b, one of them a constant."""
     if isinstance(a, Activation) and isinstance(b, Activation):
         raise RefusalError("multiplies two activations", "make one side a constant")
-    if isinstance(a, Activation) and not isinstance(b, Activation):
+    if isinstance(a, Activation) and isinstance(b, np.ndarray):
         return builder.affine(a, b, np.zeros(()))
-    if isinstance(b, Activation) and not isinstance(a, Activation):
+    if isinstance(b, Activation) and isinstance(a, np.ndarray):
         return builder.affine(b, a, np.zeros(()))
     raise constants_only()
+
+
+def scaled(builder: Builder, x: Value, factor: float) -> Value:
+    """Return x * factor; x itself for 1."""
+    if factor == 1.0:
+        return x
+    return multiply(builder, x, np.array(factor)) if isinstance(x, Activation) else x * factor
 
 
 def divide(builder: Builder, a: Value, b: Value) -> Activation:

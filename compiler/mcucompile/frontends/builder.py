@@ -57,11 +57,13 @@ class Builder:
         self.source = Source(file, "graph", "Graph")
         self._inputs: list[Tensor] = []
         self._ops: list[Op] = []
+        self._first_of_node = 0
         self._names = UniqueNames()
         self._tensors = UniqueNames()
 
     def at(self, source: Source) -> None:
         """Say which node of the user's model the next operators come from."""
+        self._first_of_node = len(self._ops)
         self.source = source
 
     def input(self, name: str, shape: Shape, format_: Format | None) -> Activation:
@@ -76,8 +78,9 @@ class Builder:
         return build_graph(name, tuple(self._inputs), (result.tensor,), tuple(self._ops), source)
 
     def rename(self, result: Activation, tensor: str) -> Activation:
-        """Give the newest operator's output the name it has in the user's model, if that is free."""
-        if not self._ops or self._ops[-1].output != result.tensor or tensor in self._tensors:
+        """Give the output of the node's last operator the name it has in the user's model, if that is free."""
+        is_new = len(self._ops) > self._first_of_node and self._ops[-1].output == result.tensor
+        if not is_new or tensor in self._tensors:
             return result
         self._ops[-1] = replace(self._ops[-1], output=tensor)
         self._tensors.take(tensor)

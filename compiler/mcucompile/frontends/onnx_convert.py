@@ -116,7 +116,8 @@ class NodeReader:
     def _attributes(self, node: onnx.NodeProto, source: Source) -> dict[str, Any]:
         attributes: dict[str, Any] = {}
         for attribute in node.attribute:
-            if attribute.type == AttributeProto.TENSOR:
+            is_external = attribute.t.data_location == TensorProto.EXTERNAL and node.op_type != "Constant"
+            if attribute.type == AttributeProto.TENSOR and not is_external:
                 value: Any = self.tensors.read(attribute.t, f"{source.node}.{attribute.name}")
             elif attribute.type in _PLAIN_ATTRIBUTES:
                 value = helper.get_attribute_value(attribute)

@@ -12,7 +12,7 @@ from onnx import TensorProto
 
 from mcucompile.errors import ModelError
 from mcucompile.frontends import arithmetic
-from mcucompile.frontends.builder import Activation, Builder, Constant, Kind, Value
+from mcucompile.frontends.builder import Activation, Builder, Kind, Value
 from mcucompile.frontends.onnx_node import Node
 from mcucompile.frontends.refusals import RefusalError
 from mcucompile.ops.four_view_function import DOMAIN
@@ -31,28 +31,12 @@ def _gemm(node: Node, builder: Builder) -> Value:
     a = _transposed(a, builder) if node.integer("transA", 0) else a
     b = _transposed(b, builder) if node.integer("transB", 0) else b
     alpha, beta = float(node.attributes.get("alpha", 1.0)), float(node.attributes.get("beta", 1.0))
-    addend = node.value(2) if len(node.inputs) > 2 and node.inputs[2] is not None else None
-    if isinstance(addend, Activation):
-        product = _scaled(builder, arithmetic.matmul(builder, a, b), alpha)
-        return builder.add(product, _scaled(builder, addend, beta))
-    bias = None if addend is None else addend.astype(np.float64) * beta
-    if isinstance(a, Activation) and not isinstance(b, Activation) and (bias is None or _is_row(bias, b.shape[1])):
-        return builder.dense(a, b.T.astype(np.float64) * alpha, bias)
-    product = _scaled(builder, arithmetic.matmul(builder, a, b), alpha)
-    return product if bias is None else builder.affine(product, np.ones(()), bias)
+    addend = node.value(2) if len(node.inputs) > 2 and node.inputs[2] is not None else np.zeros(1)
+    return arithmetic.gemm(builder, a, b, addend, alpha, beta)
 
 
 def _transposed(value: Value, builder: Builder) -> Value:
     return builder.transpose(value, (1, 0)) if isinstance(value, Activation) else value.T
-
-
-def _is_row(bias: Constant, length: int) -> bool:
-    """Return whether a bias is the same for every row of the product."""
-    return bias.size == 1 or (bias.size == length and bias.shape[-1] == length)
-
-
-def _scaled(builder: Builder, x: Activation, factor: float) -> Activation:
-    return x if factor == 1.0 else builder.affine(x, np.array(factor), np.zeros(()))
 
 
 def _matmul(node: Node, builder: Builder) -> Value:

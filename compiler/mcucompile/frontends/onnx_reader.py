@@ -4,7 +4,6 @@ Everything here ends in a ModelError or a value; the two limits below bound the 
 """
 
 import math
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +15,9 @@ from onnx import TensorProto, numpy_helper
 
 from mcucompile.errors import ModelError, UnsupportedError
 from mcucompile.frontends.builder import MAX_ELEMENTS, Constant
+from mcucompile.frontends.files import MAX_FILE_BYTES, read_file
 from mcucompile.frontends.names import label
 
-MAX_FILE_BYTES = 4 * MAX_ELEMENTS
 # Deep networks for servers have some thousand nodes; this bounds time, not ambition.
 MAX_NODES = 10_000
 OLDEST_OPSET = 7
@@ -37,30 +36,12 @@ _UNSUPPORTED_TYPE_FIXES: dict[int, str] = {
 
 
 def read_model(path: Path) -> onnx.ModelProto:
-    """Read and parse a file, or raise ModelError: missing, not a regular file, too large, not ONNX."""
-    try:
-        mode = path.stat()
-        if not stat.S_ISREG(mode.st_mode):
-            raise ModelError(path, "is a directory or device, not a file", "give the path of an .onnx file")
-        if mode.st_size > MAX_FILE_BYTES:
-            raise ModelError(
-                path,
-                f"has {mode.st_size:,} bytes, the limit is {MAX_FILE_BYTES:,}",
-                "compile a smaller network: no board has the flash for this one",
-            )
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise ModelError(path, "does not exist", "check the path of the model file") from error
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ModelError(path, f"cannot be read ({reason})", "check the file and its permissions") from error
-    return parse_model(data, str(path))
+    """Read and parse a file, or raise ModelError: not readable, too large, not ONNX."""
+    return parse_model(read_file(path), str(path))
 
 
 def parse_model(data: bytes, where: str) -> onnx.ModelProto:
     """Parse the bytes of an ONNX file, or raise ModelError."""
-    if not data:
-        raise ModelError(where, "is empty", "export the model again")
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)

@@ -1,0 +1,288 @@
+"""The table from ATen operators to the IR, before and after torch's decompositions.
+
+A converter gets the call and the builder and returns the call's (first) output, or raises RefusalError.
+Source of every rule: the operator's documentation at pytorch.org/docs.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mcucompile.errors import ModelError
+from mcucompile.frontends import arithmetic
+from mcucompile.frontends.builder import Activation, Builder, Constant, Kind, Value
+from mcucompile.frontends.refusals import RefusalError
+from mcucompile.ir import Source
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Call:
+    """A call of an operator whose inputs are known.
+
+    Attributes:
+        source: where it is in the user's module.
+        arguments: by the name in the operator's schema; tensors are values, numbers are numbers.
+        is_real: the output's element type is a floating-point one.
+        keeps_type: the output's element type is the first argument's.
+    """
+
+    source: Source
+    arguments: Mapping[str, Any]
+    is_real: bool
+    keeps_type: bool
+
+    def value(self, name: str) -> Value:
+        """Return a tensor or number; integers become reals where torch promotes them."""
+        value = self.arguments[name]
+        if isinstance(value, Activation):
+            return value.as_real() if self.is_real and value.kind is Kind.BYTES else value
+        return np.asarray(value)
+
+    def activation(self, name: str = "self") -> Activation:
+        """Return a tensor that depends on the module's input."""
+        value = self.value(name)
+        if isinstance(value, Activation):
+            return value
+        raise RefusalError(f"its '{name}' is a constant", "give the module's input there")
+
+    def constant(self, name: str) -> Constant:
+        """Return a constant tensor or number."""
+        value = self.value(name)
+        if isinstance(value, Activation):
+            raise RefusalError(f"its '{name}' is computed while the model runs", "make it a parameter or a buffer")
+        return value
+
+    def optional_constant(self, name: str, default: float, length: int) -> Constant:
+        """Return a constant tensor, or one filled with a default where it is absent."""
+        return np.full(length, default) if self.arguments[name] is None else self.constant(name)
+
+    def integers(self, name: str) -> tuple[int, ...]:
+        """Return a list of whole numbers."""
+        value = self.arguments[name]
+        values = value if isinstance(value, Sequence) else [value]
+        if not all(isinstance(n, int) for n in values):
+            raise RefusalError(f"its '{name}' is computed while the model runs", "use a constant there")
+        return tuple(values)
+
+    def axis(self, name: str, rank: int) -> int:
+        """Return an axis, counted from the front."""
+        (axis,) = self.integers(name)
+        return self.normalised(axis, rank)
+
+    def normalised(self, axis: int, rank: int) -> int:
+        """Count an axis from the front, or raise ModelError."""
+        if not -max(rank, 1) <= axis < max(rank, 1):
+            raise ModelError(self.source, f"uses axis {axis} of {rank} axes", "export the module again")
+        return axis % max(rank, 1)
+
+
+Converter = Callable[[Call, Builder], Value]
+
+
+def _linear(call: Call, builder: Builder) -> Value:
+    bias = None if call.arguments["bias"] is None else call.constant("bias")
+    weight = call.constant("weight")
+    return builder.dense(call.activation("input"), weight if weight.ndim == 2 else weight[None, :], bias)
+
+
+def _addmm(call: Call, builder: Builder) -> Value:
+    alpha, beta = float(call.arguments["alpha"]), float(call.arguments["beta"])
+    return arithmetic.gemm(builder, call.value("mat1"), call.value("mat2"), call.value("self"), alpha, beta)
+
+
+def _matmul(call: Call, builder: Builder) -> Value:
+    other = "mat2" if "mat2" in call.arguments else "other"
+    return arithmetic.matmul(builder, call.value("self"), call.value(other))
+
+
+def _add(call: Call, builder: Builder) -> Value:
+    other = arithmetic.scaled(builder, call.value("other"), float(call.arguments["alpha"]))
+    return arithmetic.add(builder, call.value("self"), other)
+
+
+def _subtract(call: Call, builder: Builder) -> Value:
+    other = arithmetic.scaled(builder, call.value("other"), float(call.arguments["alpha"]))
+    return arithmetic.subtract(builder, call.value("self"), other)
+
+
+def _reverse_subtract(call: Call, builder: Builder) -> Value:
+    own = arithmetic.scaled(builder, call.value("self"), float(call.arguments["alpha"]))
+    return arithmetic.subtract(builder, call.value("other"), own)
+
+
+def _multiply(call: Call, builder: Builder) -> Value:
+    return arithmetic.multiply(builder, call.value("self"), call.value("other"))
+
+
+def _divide(call: Call, builder: Builder) -> Value:
+    if call.arguments.get("rounding_mode") is not None:
+        raise RefusalError("rounds its quotient", "divide without a rounding_mode")
+    return arithmetic.divide(builder, call.value("self"), call.value("other"))
+
+
+def _negate(call: Call, builder: Builder) -> Value:
+    return arithmetic.scaled(builder, call.activation(), -1.0)
+
+
+def _relu(call: Call, builder: Builder) -> Value:
+    return builder.relu(call.activation())
+
+
+def _view(call: Call, builder: Builder) -> Value:
+    x = call.activation()
+    wanted = call.integers("size" if "size" in call.arguments else "shape")
+    return builder.reshape(x, arithmetic.inferred_shape(call.source, x.shape, wanted))
+
+
+def _flatten(call: Call, builder: Builder) -> Value:
+    x = call.activation()
+    rank = len(x.shape)
+    start, end = call.axis("start_dim", rank), call.axis("end_dim", rank)
+    return builder.reshape(x, (*x.shape[:start], math.prod(x.shape[start : end + 1]), *x.shape[end + 1 :]))
+
+
+def _unflatten(call: Call, builder: Builder) -> Value:
+    x = call.activation()
+    axis = call.axis("dim", len(x.shape))
+    sizes = arithmetic.inferred_shape(call.source, x.shape[axis : axis + 1], call.integers("sizes"))
+    return builder.reshape(x, (*x.shape[:axis], *sizes, *x.shape[axis + 1 :]))
+
+
+def _permute(call: Call, builder: Builder) -> Value:
+    x = call.activation()
+    return builder.transpose(x, [call.normalised(axis, len(x.shape)) for axis in call.integers("dims")])
+
+
+def _reverse_axes(call: Call, builder: Builder) -> Value:
+    x = call.activation()
+    return builder.transpose(x, range(len(x.shape))[::-1])
+
+
+def _swap_axes(call: Call, builder: Builder) -> Value:
+    x = call.activation()
+    order = list(range(len(x.shape)))
+    first, second = call.axis("dim0", len(order)), call.axis("dim1", len(order))
+    order[first], order[second] = order[second], order[first]
+    return builder.transpose(x, order)
+
+
+def _squeeze(call: Call, builder: Builder) -> Value:
+    x = call.activation()
+    rank = len(x.shape)
+    given = call.integers("dim") if "dim" in call.arguments else range(rank)
+    dropped = {axis for axis in (call.normalised(axis, rank) for axis in given) if x.shape[axis] == 1}
+    return builder.reshape(x, tuple(n for axis, n in enumerate(x.shape) if axis not in dropped))
+
+
+def _unsqueeze(call: Call, builder: Builder) -> Value:
+    x = call.activation()
+    axis = call.axis("dim", len(x.shape) + 1)
+    return builder.reshape(x, (*x.shape[:axis], 1, *x.shape[axis:]))
+
+
+def _batch_norm(call: Call, builder: Builder) -> Value:
+    if call.arguments.get("training") or call.arguments["running_mean"] is None:
+        raise RefusalError("normalises with the batch's own statistics", "call module.eval() and track statistics")
+    x = call.activation("input")
+    mean, variance = call.constant("running_mean"), call.constant("running_var")
+    scale = call.optional_constant("weight", 1.0, mean.size)
+    bias = call.optional_constant("bias", 0.0, mean.size)
+    return arithmetic.batch_norm(builder, x, scale, bias, mean, variance, float(call.arguments["eps"]))
+
+
+def _softmax(call: Call, builder: Builder) -> Value:
+    x = call.activation()
+    return builder.softmax(x, call.axis("dim", len(x.shape)))
+
+
+def _arg_max(call: Call, builder: Builder) -> Value:
+    x = call.activation()
+    keep = bool(call.arguments["keepdim"])
+    if call.arguments["dim"] is not None:
+        return builder.arg_max(x, call.axis("dim", len(x.shape)), keep=keep)
+    index = builder.arg_max(builder.reshape(x, (math.prod(x.shape),)), 0, keep=False)
+    return builder.reshape(index, (1,) * len(x.shape)) if keep else index
+
+
+def _dropout(call: Call, _builder: Builder) -> Value:
+    if call.arguments["train"]:
+        raise RefusalError("is in training mode", "call module.eval()")
+    return call.activation("input")
+
+
+def _to_type(call: Call, _builder: Builder) -> Value:
+    x = call.activation()
+    if not (call.keeps_type or (call.is_real and x.kind is not Kind.INDEX)):
+        raise RefusalError(f"changes the type of {x.kind.value}", "convert only the module's input, to float")
+    return x
+
+
+def _nothing(call: Call, _builder: Builder) -> Value:
+    return call.activation()
+
+
+def _four_view(call: Call, builder: Builder) -> Value:
+    (zone_height,), (zone_width,) = call.integers("zone_height"), call.integers("zone_width")
+    (shift,) = call.integers("shift")
+    return builder.four_view(call.activation("images"), zone_height, zone_width, shift)
+
+
+CONVERTERS: dict[str, Converter] = {
+    "aten::_native_batch_norm_legit": _batch_norm,
+    "aten::_native_batch_norm_legit_no_training": _batch_norm,
+    "aten::_softmax": _softmax,
+    "aten::_to_copy": _to_type,
+    "aten::_unsafe_view": _view,
+    "aten::add": _add,
+    "aten::addmm": _addmm,
+    "aten::alias": _nothing,
+    "aten::argmax": _arg_max,
+    "aten::batch_norm": _batch_norm,
+    "aten::clone": _nothing,
+    "aten::contiguous": _nothing,
+    "aten::detach": _nothing,
+    "aten::detach_": _nothing,
+    "aten::div": _divide,
+    "aten::dropout": _dropout,
+    "aten::flatten": _flatten,
+    "aten::linear": _linear,
+    "aten::matmul": _matmul,
+    "aten::mm": _matmul,
+    "aten::mul": _multiply,
+    "aten::native_batch_norm": _batch_norm,
+    "aten::neg": _negate,
+    "aten::numpy_T": _reverse_axes,
+    "aten::permute": _permute,
+    "aten::relu": _relu,
+    "aten::reshape": _view,
+    "aten::rsub": _reverse_subtract,
+    "aten::softmax": _softmax,
+    "aten::squeeze": _squeeze,
+    "aten::sub": _subtract,
+    "aten::t": _reverse_axes,
+    "aten::to": _to_type,
+    "aten::transpose": _swap_axes,
+    "aten::unflatten": _unflatten,
+    "aten::unsqueeze": _unsqueeze,
+    "aten::view": _view,
+    "mcucompile::four_view": _four_view,
+}
+_ACTIVATIONS = ("sigmoid", "tanh", "gelu", "elu", "leaky_relu", "silu", "hardtanh", "hardswish", "clamp")
+_ADVICE = {
+    **dict.fromkeys((f"aten::{name}" for name in _ACTIVATIONS), "use ReLU as the activation"),
+    **dict.fromkeys(
+        ("aten::conv2d", "aten::conv1d", "aten::convolution", "aten::max_pool2d", "aten::avg_pool2d"),
+        "convolutions and pooling are not compiled yet: use fully connected layers",
+    ),
+    **dict.fromkeys(("aten::log_softmax", "aten::_log_softmax"), "leave it out: it does not change the largest output"),
+}
+
+
+def advice(operator: str) -> str:
+    """Return what to do about an operator that is not supported."""
+    return _ADVICE.get(
+        operator, "build the module from Linear, ReLU, BatchNorm1d, Flatten, Dropout, Softmax, argmax and FourView"
+    )
