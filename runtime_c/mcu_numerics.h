@@ -14,10 +14,21 @@
 /* Layers keep their own symbols, so that a profile or a disassembly names them. */
 #define MCU_NOINLINE __attribute__((noinline))
 
+/* Compilers know that a shift and an addition can be one multiply, which is what must not be. Code that
+ * defines MCU_NO_MULTIPLY gets shifts whose results the compiler cannot look through.
+ */
+#ifdef MCU_NO_MULTIPLY
+#define MCU_OPAQUE(value) __asm__("" : "+r"(value))
+#else
+#define MCU_OPAQUE(value) ((void)0)
+#endif
+
 /* acc * 2^n, n in 0..31. */
 static inline int32_t mcu_shift_left_s32(int32_t acc, uint32_t n)
 {
-    return (int32_t)((uint32_t)acc << n);
+    uint32_t shifted = (uint32_t)acc << n;
+    MCU_OPAQUE(shifted);
+    return (int32_t)shifted;
 }
 
 /* floor(acc / 2^n), n in 0..31. */

@@ -34,7 +34,9 @@ int main(void)
 
 def plan_model(graph: Graph, *, has_multiplier: bool) -> Model:
     """Plan an integer graph with a fixed digest."""
-    return Model(graph, select_kernels(graph, Core(has_multiplier)), plan_arena(graph), bytes(range(16)))
+    return Model(
+        graph, select_kernels(graph, Core(has_multiplier)), plan_arena(graph), bytes(range(16)), not has_multiplier
+    )
 
 
 def build_model(model: Model, directory: Path, *, compiler: str = "gcc", flags: tuple[str, ...] = ("-O2",)) -> Path:

@@ -287,7 +287,7 @@ def model_of(compiled: Compiled, options: Options) -> Model:
         digest.update(content)
     digest.update(" ".join(planned.kernel.name for planned in compiled.layers).encode())
     digest.update(str(options.no_multiply).encode())
-    return Model(compiled.graph, compiled.layers, compiled.arena, digest.digest()[:_HASH_BYTES])
+    return Model(compiled.graph, compiled.layers, compiled.arena, digest.digest()[:_HASH_BYTES], options.no_multiply)
 
 
 def _project_files(quantized: Quantized, compiled: Compiled, options: Options) -> dict[str, str | bytes]:

@@ -26,12 +26,14 @@ class Model:
         layers: in execution order, a kernel for each.
         arena: where intermediate tensors live.
         digest: 16 bytes that identify the model to the link.
+        no_multiply: the compiler, too, must be kept from multiplying.
     """
 
     graph: Graph
     layers: tuple[PlannedLayer, ...]
     arena: Arena
     digest: bytes
+    no_multiply: bool
 
 
 @cache
@@ -58,6 +60,7 @@ def emit_model(model: Model) -> dict[str, str]:
     context = {
         "version": __version__,
         "model": graph.name,
+        "no_multiply": model.no_multiply,
         "input": _interface(graph.input),
         "output": _interface(graph.result) | {"meaning": _meaning(graph)},
         "arena_bytes": model.arena.bytes,

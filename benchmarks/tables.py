@@ -1,0 +1,161 @@
+"""Writes the README's tables from benchmarks/results/, between their markers. Prints nothing it did not measure.
+
+python benchmarks/tables.py            rewrite README.md
+python benchmarks/tables.py --check    exit 1 if README.md is not what the results say
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+README = ROOT / "README.md"
+# Thesis, Table 3.1 (percent) and Table 3.5 (fractions): hidden size -> LogQuant, DLQ, float.
+THESIS_3_1 = {"dense_784_16_10": 94.125, "four_view_64_16_10": 96.035}
+THESIS_3_5 = {
+    1000: (0.9831, 0.9846, 0.9841),
+    600: (0.9796, 0.9801, 0.9792),
+    200: (0.9798, 0.9814, 0.9811),
+    100: (0.9726, 0.9753, 0.9751),
+    80: (0.9748, 0.9744, 0.9751),
+    60: (0.9611, 0.9683, 0.9723),
+    40: (0.9510, 0.9690, 0.9701),
+    20: (0.9159, 0.9550, 0.9626),
+    10: (0.8056, 0.9300, 0.9376),
+}
+Results = dict[str, Any]
+
+
+def examples_table(results: Results) -> str:
+    """Thesis Table 3.1 and the example models in every encoding."""
+    rows = [["network", "thesis", "float", "int8", "int4", "LogQuant 4", "DLQ 4", "half-step DLQ"]]
+    for name, accuracy in results["accuracy"]["examples"].items():
+        thesis = f"{THESIS_3_1[name]:.2f}" if name in THESIS_3_1 else ""
+        keys = ("float", "int8", "int4", "log4", "dlq4", "dlq4half")
+        rows.append([f"`{name}`", thesis, *(f"{accuracy[key]:.2f}" for key in keys)])
+    return markdown(rows)
+
+
+def hidden_table(results: Results) -> str:
+    """Thesis Table 3.5: hidden sizes against encodings, ours as printed in the thesis and as compiled."""
+    head = ["hidden", "thesis float", "LogQuant", "DLQ", "our float", "LogQuant 4", "DLQ 4", "LogQuant 4 c", "DLQ 4 c"]
+    rows = [head]
+    for hidden, (log_quant, decimal, real) in THESIS_3_5.items():
+        ours = results["accuracy"]["mlp"][str(hidden)]
+        keys = ("float", "log4 uncorrected", "dlq4 uncorrected", "log4", "dlq4")
+        printed = [f"{100 * value:.2f}" for value in (real, log_quant, decimal)]
+        rows.append([str(hidden), *printed, *(f"{ours[key]:.2f}" for key in keys)])
+    return markdown(rows)
+
+
+def hifive1_table(results: Results) -> str:
+    """What 64-16-10 costs on the HiFive1."""
+    return _cost_table(results, "hifive1")
+
+
+def ch32v003_table(results: Results) -> str:
+    """What 64-16-10 costs on the CH32V003."""
+    return _cost_table(results, "ch32v003")
+
+
+def _cost_table(results: Results, board: str) -> str:
+    rows = [["weights", "no multiply", "flash", "RAM", "arena", "stack", "of RAM", "instructions", "accuracy"]]
+    accuracy = results["accuracy"]["examples"][results["firmware"]["model"]]
+    for run in results["firmware"]["runs"]:
+        if run["board"] == board:
+            sizes = [f"{run[key]:,}" for key in ("flash_bytes", "ram_bytes", "arena_bytes", "stack_bytes")]
+            share = f"{100 * run['ram_bytes'] / run['ram_limit_bytes']:.0f} %"
+            proven = "proven" if run["no_multiply"] else ""
+            correct = f"{accuracy[run['weights']]:.2f}"
+            rows.append([run["weights"], proven, *sizes, share, f"{run['instructions']:,}", correct])
+    return markdown(rows)
+
+
+def exactness_table(results: Results) -> str:
+    """How many answers were compared, and how many differ."""
+    firmware = results["firmware"]
+    rows = [["where", "firmware", "inputs each", "layers each", "mismatches"]]
+    host = firmware["host"]
+    rows.append(["host", str(len(host)), f"{host[0]['inputs']:,}", "all", str(sum(r["mismatches"] for r in host))])
+    for board in dict.fromkeys(run["board"] for run in firmware["runs"]):
+        runs = [run for run in firmware["runs"] if run["board"] == board]
+        emulators = dict.fromkeys(name for run in runs for name in run["emulators"])
+        where = f"{board} ({', '.join(emulators)})"
+        mismatches = sum(run["mismatches"] for run in runs)
+        rows.append([where, str(len(runs)), f"{runs[0]['inputs']:,}", "all", str(mismatches)])
+    return markdown(rows)
+
+
+def boards_table(results: Results) -> str:
+    """Instructions per inference on every board."""
+    runs = results["firmware"]["runs"]
+    encodings = list(dict.fromkeys(run["weights"] for run in runs))
+    rows = [["board", *encodings, *(f"{name}, no multiply" for name in encodings)]]
+    for board in dict.fromkeys(run["board"] for run in runs):
+        cells = []
+        for no_multiply in (False, True):
+            for weights in encodings:
+                found = [
+                    run
+                    for run in runs
+                    if (run["board"], run["weights"], run["no_multiply"]) == (board, weights, no_multiply)
+                ]
+                cells.append(f"{found[0]['instructions']:,}" if found else "")
+        rows.append([board, *cells])
+    return markdown(rows)
+
+
+TABLES: dict[str, Callable[[Results], str]] = {
+    "examples": examples_table,
+    "hidden": hidden_table,
+    "hifive1": hifive1_table,
+    "ch32v003": ch32v003_table,
+    "boards": boards_table,
+    "exactness": exactness_table,
+}
+
+
+def markdown(rows: list[list[str]]) -> str:
+    """Return a table; the first row is its head, numbers are right-aligned."""
+    head, *body = rows
+    numeric = [all(re.fullmatch(r"[\d,.]* ?%?", row[i]) for row in body) for i in range(len(head))]
+    rule = ["---:" if is_number else "---" for is_number in numeric]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, rule, *body))
+
+
+def render(text: str, results: Results) -> str:
+    """Return the README with every table between its markers replaced."""
+    for name, table in TABLES.items():
+        pattern = re.compile(rf"(<!-- table: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        if not pattern.search(text):
+            raise SystemExit(f"README.md has no marker for the table '{name}'")
+        before, after = pattern.split(text, maxsplit=1)[::3]
+        text = f"{before}<!-- table: {name} -->\n{table(results)}\n<!-- end -->{after}"
+    return text
+
+
+def load_results() -> Results:
+    """Return the stored results."""
+    names = ("accuracy", "firmware")
+    return {name: json.loads((RESULTS / f"digits_{name}.json").read_text(encoding="utf-8")) for name in names}
+
+
+@click.command(help=__doc__)
+@click.option("--check", is_flag=True, help="Change nothing; exit 1 if the README is not what the results say.")
+def main(check: bool) -> None:
+    """Rewrite or check the README."""
+    text = README.read_text(encoding="utf-8")
+    rendered = render(text, load_results())
+    if check:
+        sys.exit(rendered != text)
+    README.write_text(rendered, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

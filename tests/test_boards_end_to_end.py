@@ -1,0 +1,125 @@
+"""Every operator and weight encoding on every board's emulator: the firmware equals the reference, layer by layer.
+
+This is what `mcucompile verify` does, over the same link; counts and proofs included.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from graphs import GRAPHS
+from host_model import plan_model
+from mcucompile.bench import bench_project
+from mcucompile.calibrate import calibrate
+from mcucompile.driver import compile_model
+from mcucompile.emit import emit_model, headers, layer_names
+from mcucompile.encodings import ENCODINGS
+from mcucompile.ir import Graph
+from mcucompile.passes import simplify
+from mcucompile.project import devices, load_project
+from mcucompile.quantize import parse_weights, quantize
+from mcucompile.resources import resource_dir
+from mcucompile.targets.boards import Board, list_boards
+from mcucompile.targets.elf import inspect_elf, prove
+from mcucompile.targets.firmware import firmware_files
+from mcucompile.targets.toolchain import build_firmware
+from mcucompile.targets.unicorn_emulator import open_unicorn
+from mcucompile.verify import verify_devices
+
+DIGITS = Path(__file__).resolve().parent.parent / "examples" / "digits"
+MODEL = DIGITS / "models" / "four_view_64_16_10.onnx"
+BOARDS = {board.name: board for board in list_boards() if not board.is_host}
+EMULATED = 40
+
+
+def test_the_boards_are_all_there() -> None:
+    assert set(BOARDS) == {"hifive1", "hifive1-revb", "microbit", "nucleo-f401re", "ch32v003"}
+
+
+def _firmware(graph: Graph, board: Board, directory: Path) -> Path:
+    """Build a test graph's firmware without a multiply and prove that."""
+    model = plan_model(graph, has_multiplier=False)
+    runtime = resource_dir("runtime_c")
+    files = {**emit_model(model), **firmware_files(board)}
+    files |= {f"include/{header}": (runtime / header).read_text() for header in headers(model)}
+    for name, text in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    elf = build_firmware(directory, board, no_multiply=True)
+    prove(inspect_elf(elf, board.core), elf, no_multiply=True)
+    return elf
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("board", BOARDS)
+def test_every_operator_on_every_board(board: str, name: str, tmp_path: Path) -> None:
+    random = np.random.default_rng(7)
+    real = simplify(GRAPHS[name](random))
+    shape = (64, *real.input.shape)
+    samples = random.integers(0, 256, shape).astype(np.uint8) if real.input.format else random.normal(0, 1, shape)
+    graph = quantize(real, calibrate(real, samples), parse_weights("int8", real), 2)
+    elf = _firmware(graph, BOARDS[board], tmp_path)
+    source = graph.input.stored
+    ends = [np.full((1, *graph.input.shape), code) for code in (source.minimum, source.maximum)]
+    codes = np.concatenate([*ends, random.integers(source.minimum, source.maximum + 1, (EMULATED, *graph.input.shape))])
+    names = layer_names(graph)
+    result = verify_devices(
+        graph,
+        codes,
+        [("unicorn", lambda: open_unicorn(elf, BOARDS[board], no_multiply=True, layers=names))],
+        model_hash=bytes(range(16)),
+    )
+    assert result.ok, result.first
+    assert result.layers == len(graph.layers) >= 1
+
+
+@pytest.mark.parametrize("weights", ENCODINGS)
+@pytest.mark.parametrize("board", BOARDS)
+def test_every_encoding_on_every_board_without_multiply(board: str, weights: str, tmp_path: Path) -> None:
+    compiled = compile_model(
+        MODEL,
+        target=board,
+        samples=DIGITS / "calibration.npy",
+        weights=weights,
+        no_multiply=True,
+        output=tmp_path / "project",
+    )
+    assert compiled.fits, compiled.budget.shortfalls
+    project = load_project(tmp_path / "project")
+    images = np.load(DIGITS / "test_images.npy")[:EMULATED].reshape(-1, 1, 28, 28).astype(np.int64)
+    labels = np.load(DIGITS / "test_labels.npy")[:EMULATED]
+    result = verify_devices(
+        project.graph, images, devices(project, "unicorn"), model_hash=project.digest, labels=labels
+    )
+    assert result.ok, result.first
+    assert result.layers == 3
+    assert result.accuracy is not None
+    assert result.accuracy > 0.85
+
+
+@pytest.mark.parametrize("toolchain", ["gcc", "zig"])
+@pytest.mark.parametrize("no_multiply", [False, True])
+@pytest.mark.parametrize("board", BOARDS)
+def test_both_emulators_give_the_same_bits_and_counts(
+    board: str, no_multiply: bool, toolchain: str, tmp_path: Path
+) -> None:
+    compiled = compile_model(
+        MODEL,
+        target=board,
+        samples=DIGITS / "calibration.npy",
+        weights="dlq4",
+        no_multiply=no_multiply,
+        toolchain=toolchain,
+        output=tmp_path / "project",
+    )
+    assert compiled.fits, compiled.budget.shortfalls
+    project = load_project(tmp_path / "project")
+    emulators = ["unicorn"] if project.board.qemu is None else ["unicorn", "qemu"]
+    assert len(emulators) == 1 + (board != "ch32v003")
+    images = np.load(DIGITS / "test_images.npy")[:6].reshape(-1, 1, 28, 28).astype(np.int64)
+    opened = [device for emulator in emulators for device in devices(project, emulator)]
+    assert verify_devices(project.graph, images, opened, model_hash=project.digest).ok
+    counts = [bench_project(project, emulator, images) for emulator in emulators]
+    assert len({(c.instructions, c.least, c.most, c.layers) for c in counts}) == 1
+    assert counts[0].instructions > sum(layer.ops for layer in counts[0].layers)
