@@ -136,7 +136,8 @@ class _Analysis:
         self._done: dict[int, _Function] = {}
         self._step: _Step = riscv.step if image.family == "riscv" else thumb.step
         registers = riscv.REGISTERS if image.family == "riscv" else thumb.REGISTERS
-        self._entry_values: dict[str, Value] = {name: Entry(name) for name in registers} | {"sp": Frame(0)}
+        self._entry_values: dict[str, Value] = {name: Entry(name) for name in registers}
+        self._entry_values["sp"] = Frame(0)
         self._links = riscv.LINK_REGISTERS if image.family == "riscv" else thumb.LINK_REGISTERS
 
     def function(self, address: int, callers: tuple[int, ...]) -> _Function:
