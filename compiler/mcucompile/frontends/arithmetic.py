@@ -54,7 +54,7 @@ def add(builder: Builder, a: Value, b: Value) -> Activation:
 def subtract(builder: Builder, a: Value, b: Value) -> Activation:
     """Return a - b; of two activations, the second is negated first."""
     if isinstance(b, np.ndarray):
-        return add(builder, a, -b.astype(np.float64))
+        return add(builder, a, np.asarray(-b.astype(np.float64)))
     if isinstance(a, np.ndarray):
         return builder.affine(b, np.array(-1.0), a)
     return add(builder, a, multiply(builder, b, np.array(-1.0)))
@@ -75,7 +75,7 @@ def scaled(builder: Builder, x: Value, factor: float) -> Value:
     """Return x * factor; x itself for 1."""
     if factor == 1.0:
         return x
-    return multiply(builder, x, np.array(factor)) if isinstance(x, Activation) else x * factor
+    return multiply(builder, x, np.array(factor)) if isinstance(x, Activation) else np.asarray(x * factor)
 
 
 def divide(builder: Builder, a: Value, b: Value) -> Activation:
@@ -85,7 +85,7 @@ def divide(builder: Builder, a: Value, b: Value) -> Activation:
     if not isinstance(a, Activation):
         raise constants_only()
     with np.errstate(divide="ignore"):
-        return multiply(builder, a, 1.0 / b.astype(np.float64))
+        return multiply(builder, a, np.asarray(1.0 / b.astype(np.float64)))
 
 
 def batch_norm(

@@ -47,9 +47,9 @@ def _ranged(inputs: Sequence[Constant]) -> float:
 _BOUNDS: dict[str, _Bound] = {
     **dict.fromkeys(
         (
-            "Abs", "Cast", "Ceil", "Concat", "Flatten", "Floor", "Identity", "Neg", "Not", "Reciprocal", "ReduceMax",
-            "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Shape", "Size", "Slice", "Sqrt", "Squeeze",
-            "Transpose", "Unsqueeze",
+            "Abs", "Cast", "Ceil", "Concat", "Exp", "Flatten", "Floor", "Identity", "Log", "Neg", "Not", "Reciprocal",
+            "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Shape", "Size", "Slice",
+            "Sqrt", "Squeeze", "Transpose", "Unsqueeze",
         ),
         _total,
     ),
@@ -80,6 +80,8 @@ def evaluate(node: onnx.NodeProto, opset: int, inputs: Sequence[Constant | None]
         opset: version of the standard domain.
         inputs: as in the node; None where an optional input is absent.
 
+    Returns:
+        Integers as the operator defines them, float32 for every real type.
     Raises:
         RefusalError: the output would be too large, or the inputs are not what the operator takes.
     """
@@ -107,6 +109,9 @@ def evaluate(node: onnx.NodeProto, opset: int, inputs: Sequence[Constant | None]
         with np.errstate(all="ignore"):
             feeds = dict(zip(filter(None, names), given, strict=True))
             (output,) = ReferenceEvaluator(model).run(None, feeds)
+            values = np.asarray(output)
+            # Every real constant is float32, as those that are read: the reference forbids mixed operands.
+            return values if values.dtype.kind in "biu" else values.astype(np.float32)
     except RefusalError:
         raise
     except Exception as error:
@@ -114,4 +119,3 @@ def evaluate(node: onnx.NodeProto, opset: int, inputs: Sequence[Constant | None]
         raise RefusalError(
             f"cannot be computed from its constants ({type(error).__name__})", "export the model again"
         ) from error
-    return np.asarray(output)

@@ -67,7 +67,7 @@ class NodeReader:
         if domain == "" and len(constants) == len(inputs) and onnx_constants.can_evaluate(node.op_type):
             return onnx_constants.evaluate(node, self.opsets[""], constants, self.tensors.budget)
         if (domain, node.op_type) not in CONVERTERS:
-            raise RefusalError("works on constants only here", advice(node.op_type))
+            raise RefusalError("is supported on constants only", advice(node.op_type))
         self.builder.at(source)
         view = Node(source, self.opsets.get(domain, 1), attributes, tuple(inputs))
         value = CONVERTERS[domain, node.op_type](view, self.builder)
@@ -118,7 +118,7 @@ class NodeReader:
         for attribute in node.attribute:
             is_external = attribute.t.data_location == TensorProto.EXTERNAL and node.op_type != "Constant"
             if attribute.type == AttributeProto.TENSOR and not is_external:
-                value: Any = self.tensors.read(attribute.t, f"{source.node}.{attribute.name}")
+                value: Any = self.tensors.read(attribute.t, f"{source.node}.{attribute.name}", allow_infinite=True)
             elif attribute.type in _PLAIN_ATTRIBUTES:
                 value = helper.get_attribute_value(attribute)
             else:

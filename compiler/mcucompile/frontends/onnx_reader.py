@@ -130,8 +130,13 @@ class TensorReader:
     folder: Path | None
     budget: Budget
 
-    def read(self, tensor: TensorProto, name: str) -> Constant:
+    def read(self, tensor: TensorProto, name: str, *, allow_infinite: bool = False) -> Constant:
         """Return a tensor's values: float32 for every real type, integers as they are.
+
+        Args:
+            tensor: as it is in the file.
+            name: for errors.
+            allow_infinite: accept infinities, which constant arithmetic may use; NaN never.
 
         Raises:
             ModelError: damaged, too large, NaN or infinite, external data missing.
@@ -162,8 +167,9 @@ class TensorReader:
             raise ModelError(
                 where, f"does not hold the {size:,} values of its shape {shape}", "export or copy the model again"
             ) from error
-        if type_ in _REAL_TYPES and not np.isfinite(values).all():
-            index = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
+        bad = np.isnan(values) if allow_infinite else ~np.isfinite(values)
+        if bad.any():
+            index = tuple(int(i) for i in np.argwhere(bad)[0])
             raise ModelError(
                 where, f"holds {values[index]} at {list(index)} (as float32)", "re-train or repair the model"
             )

@@ -43,8 +43,7 @@ def unsupported(file: str, refusals: Iterable[Refusal]) -> UnsupportedError:
         fixes.setdefault(refusal.fix, []).append(f"'{refusal.source.node}'")
     count = "1 node" if len(listed) == 1 else f"{len(listed)} nodes"
     more = "" if len(listed) == len(shown) else f"; and {len(listed) - len(shown)} more"
+    todo = "; ".join(f"{', '.join(names)}: {fix}" for fix, names in fixes.items())
     return UnsupportedError(
-        file,
-        f"{count} cannot be compiled: {nodes}{more}",
-        "; ".join(f"{', '.join(names)}: {fix}" for fix, names in fixes.items()),
+        file, f"{count} cannot be compiled: {nodes}{more}", shown[0].fix if len(fixes) == 1 else todo
     )

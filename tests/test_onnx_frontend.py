@@ -1,0 +1,291 @@
+"""The ONNX front-end against onnxruntime and the ONNX project's own node tests."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mcucompile.errors import UnsupportedError, UserError
+from mcucompile.frontends.names import c_name
+from mcucompile.frontends.onnx import graph_from_model, load_onnx
+from mcucompile.frontends.onnx_ops import CONVERTERS
+from mcucompile.ir import Format
+from mcucompile.ops import Dense
+from models_factory import Array, make_model, newest_opset, node, run_onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+from onnx.backend.test.loader import load_model_tests
+from onnx_cases import CASES
+
+OPSETS = (7, 9, 11, 13, 17, 21, newest_opset())
+
+
+def _check(model: onnx.ModelProto, samples: Array) -> None:
+    graph = graph_from_model(model)
+    expected = run_onnxruntime(model, samples)
+    actual = graph.run(samples)
+    assert graph.input.shape == samples.shape[1:]
+    assert (1, *actual.shape[1:]) == (1, *expected.shape[1:])
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "opset"),
+    [(name, opset) for name, case in CASES.items() for opset in OPSETS if case.oldest <= opset <= case.newest],
+)
+def test_graph_equals_onnxruntime(name: str, opset: int) -> None:
+    random = np.random.default_rng(opset)
+    case = CASES[name]
+    _check(case.model(opset, random), case.samples(random))
+
+
+def test_every_converter_has_a_case() -> None:
+    random = np.random.default_rng(0)
+    models = [case.model(min(max(case.oldest, 17), case.newest), random) for case in CASES.values()]
+    used = {(n.domain, n.op_type) for model in models for n in model.graph.node}
+    assert set(CONVERTERS) - used == {("", "Size")}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_onnx_node_tests() -> None:
+    """Every node test of the ONNX project is refused clearly or gives the expected output.
+
+    Each of a test's inputs in turn becomes the graph's input, the others become constants.
+    """
+    operators = {op_type for _, op_type in CONVERTERS}
+    converted = 0
+    covered: set[str] = set()
+    for case in load_model_tests(kind="node"):
+        model = case.model
+        used = set() if model is None else {n.op_type for n in model.graph.node}
+        if not used & operators or len(model.graph.output) != 1 or not case.data_sets:
+            continue
+        inputs, (expected, *_) = case.data_sets[0]
+        if not all(isinstance(values, np.ndarray) for values in (*inputs, expected)):
+            continue
+        for index, values in enumerate(inputs):
+            variant = onnx.ModelProto()
+            variant.CopyFrom(model)
+            others = [(v.name, x) for i, (v, x) in enumerate(zip(model.graph.input, inputs, strict=True)) if i != index]
+            variant.graph.initializer.extend(numpy_helper.from_array(x, name) for name, x in others)
+            try:
+                graph = graph_from_model(variant)
+            except UserError:
+                continue
+            (actual,) = graph.run(values[None])
+            np.testing.assert_allclose(actual, expected, rtol=case.rtol, atol=1e-6, err_msg=case.name, strict=False)
+            assert actual.shape == expected.shape, case.name
+            converted += 1
+            covered |= used
+    assert converted >= 100
+    assert covered >= operators - {"Cast", "FourView", "Shape", "Size"}
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    sizes=st.lists(st.integers(1, 12), min_size=2, max_size=5),
+    layers=st.lists(st.sampled_from(["gemm", "matmul", "norm", "relu", "view", "skip"]), min_size=1, max_size=8),
+    seed=st.integers(0, 2**31),
+)
+def test_random_networks_equal_onnxruntime(sizes: list[int], layers: list[str], seed: int) -> None:
+    random = np.random.default_rng(seed)
+    nodes: list[onnx.NodeProto] = []
+    constants: dict[str, Array] = {}
+    last, width, widths = "x", sizes[0], iter([*sizes[1:], *[5] * 8])
+    for i, layer in enumerate(layers):
+        out = f"t{i}"
+        if layer in ("gemm", "matmul"):
+            n = next(widths)
+            constants |= {f"w{i}": random.normal(size=(width, n)).astype(np.float32) / np.float32(np.sqrt(width))}
+            constants |= {f"b{i}": random.normal(size=n).astype(np.float32)} if layer == "gemm" else {}
+            is_gemm = layer == "gemm"
+            nodes.append(node("Gemm" if is_gemm else "MatMul", f"{last} w{i}{f' b{i}' * is_gemm}", out))
+            width = n
+        elif layer == "norm":
+            constants |= {f"{p}{i}": random.uniform(0.5, 2, width).astype(np.float32) for p in "somv"}
+            nodes.append(node("BatchNormalization", f"{last} s{i} o{i} m{i} v{i}", out))
+        elif layer == "relu":
+            nodes.append(node("Relu", last, out))
+        elif layer == "view":
+            constants |= {f"r{i}": np.array([1, 1, width]), f"q{i}": np.array([0, -1])}
+            nodes += [node("Reshape", f"{last} r{i}", f"v{i}"), node("Reshape", f"v{i} q{i}", out)]
+        else:
+            nodes += [node("Relu", last, f"h{i}"), node("Add", f"{last} h{i}", out)]
+        last = out
+    _check(make_model(nodes, ("N", sizes[0]), constants), random.normal(size=(4, 1, sizes[0])).astype(np.float32))
+
+
+def test_all_refused_nodes_are_listed_at_once() -> None:
+    kernel = np.zeros((2, 1, 3, 3), np.float32)
+    nodes = [
+        node("Conv", "x k", "c"),
+        node("Sigmoid", "c", "s"),
+        node("Softmax", "s", "p", axis=1),
+        node("Flatten", "p", "f"),
+        node("MatMul", "f f2", "m"),
+        node("Nonsense", "m", "n"),
+        node("Other", "n", "o", domain="com.example"),
+        node("Relu", "o", "y"),
+    ]
+    transposed = node("Transpose", "f", "f2", perm=[1, 0])
+    model = make_model([*nodes[:4], transposed, *nodes[4:]], ("N", 1, 5, 5), {"k": kernel})
+    with pytest.raises(UnsupportedError) as caught:
+        graph_from_model(model, "net.onnx")
+    error = caught.value
+    assert error.where == "net.onnx"
+    assert error.problem.startswith("6 nodes cannot be compiled: 'c_node' (Conv): is not supported; ")
+    for part in (
+        "'s_node' (Sigmoid): is not supported",
+        "'p_node' (Softmax): works along axis 1 of (1, 2, 3, 3)",
+        "'m_node' (MatMul): multiplies two activations",
+        "'n_node' (Nonsense): is not supported",
+        "'o_node' (Other): of domain 'com.example' is not supported",
+    ):
+        assert part in error.problem
+    assert "'c_node': convolutions and pooling are not compiled yet: use fully connected layers" in error.fix
+    assert "'s_node': use Relu as the activation" in error.fix
+
+
+REFUSED = {
+    "select_last_index": ([node("ArgMax", "x", axis=1, select_last_index=1)], {}, "selects the last"),
+    "argmax_axis": ([node("ArgMax", "x", axis=0)], {}, "works along axis 0"),
+    "matmul_batch": ([node("MatMul", "x w")], {"w": np.zeros((2, 4, 3), np.float32)}, "one matrix"),
+    "enlarging": ([node("Add", "x c")], {"c": np.zeros((3, 2, 4), np.float32)}, "would enlarge its input"),
+    "divided_constant": ([node("Div", "c x")], {"c": np.ones(4, np.float32)}, "divides by an activation"),
+    "product": ([node("Relu", "x", "r"), node("Mul", "x r")], {}, "multiplies two activations"),
+    "broadcast_sum": ([node("Flatten", "x", "r", axis=0), node("Add", "x r")], {}, "different shapes"),
+    "training_norm": (
+        [node("BatchNormalization", "x s s s s", training_mode=1)], {"s": np.ones(4, np.float32)}, "training mode",
+    ),
+    "training_dropout": ([node("Dropout", "x r t")], {"r": np.array(0.5, np.float32), "t": np.array(True)}, "training"),
+    "cast": ([node("Cast", "x", to=TensorProto.INT32)], {}, "turns real numbers into int32"),
+    "index_arithmetic": (
+        [node("ArgMax", "x", "i", axis=1), node("Cast", "i", "f", to=TensorProto.FLOAT), node("Relu", "f")],
+        {}, "turns an index into float",
+    ),
+    "computed_shape": (
+        [node("Cast", "x", "s", to=TensorProto.INT64), node("Reshape", "x s")], {}, "turns real numbers into int64"
+    ),
+    "gather": ([node("Gather", "x i")], {"i": np.array(0)}, "is supported on constants only"),
+    "unknown_attribute": ([node("Relu", "x", nonsense=1)], {}, "Unrecognized attribute: nonsense"),
+    "missing_input": ([node("Gemm", "x")], {}, "is not valid in opset 17"),
+    "quantized": (
+        [node("DequantizeLinear", "w s z", "f"), node("MatMul", "x f")],
+        {"w": np.zeros((4, 2), np.int8), "s": np.array(1, np.float32), "z": np.array(0, np.int8)},
+        "mcucompile quantizes it itself",
+    ),
+    "zone": ([node("FourView", "x", domain="mcucompile", zone_height=0, zone_width=2, shift=0)], {}, "zones of 0x2"),
+    "zone_missing": ([node("FourView", "x", domain="mcucompile", zone_width=2)], {}, "attribute 'zone_height'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name: str) -> None:
+    nodes, constants, text = REFUSED[name]
+    with pytest.raises(UnsupportedError) as caught:
+        graph_from_model(make_model(nodes, (2, 4), constants))
+    assert text in str(caught.value)
+
+
+def test_softmax_mask_output_and_older_batch_norm_are_refused() -> None:
+    dropout = helper.make_node("Dropout", ["x"], ["d", "mask"])
+    model = make_model([dropout, node("Cast", "mask", "m", to=1), node("Mul", "d m")], (1, 4))
+    with pytest.raises(UnsupportedError, match="further output 'mask'"):
+        graph_from_model(model)
+    norm = [node("BatchNormalization", "x s s s s", spatial=0)]
+    with pytest.raises(UnsupportedError, match="spatial=0"):
+        graph_from_model(make_model(norm, (1, 4), {"s": np.ones(4, np.float32)}, opset=7))
+
+
+def test_raw_integers_are_refused_where_reals_are_meant() -> None:
+    model = make_model([node("Relu", "x")], (1, 4), element_type=TensorProto.INT8, output_type=TensorProto.INT8)
+    with pytest.raises(UnsupportedError, match="computes with integers; cast the input to float"):
+        graph_from_model(model)
+
+
+def test_input_format_is_the_element_type() -> None:
+    weights = {"w": np.eye(4, dtype=np.float32)}
+    for element_type, expected in (
+        (TensorProto.UINT8, Format(8, False)),
+        (TensorProto.INT8, Format(8, True)),
+        (TensorProto.FLOAT, None),
+        (TensorProto.DOUBLE, None),
+    ):
+        nodes = [node("Cast", "x", "f", to=1), node("MatMul", "f w")]
+        graph = graph_from_model(make_model(nodes, ("N", 4), weights, element_type=element_type))
+        assert graph.input.format == expected
+        assert graph.result.format is None
+        assert graph.input.shape == (1, 4)
+
+
+def test_dead_nodes_are_dropped_and_names_kept() -> None:
+    dead = node("Nonsense", "x", "unused")
+    unnamed = helper.make_node("MatMul", ["x", "w"], ["h"])
+    twins = [helper.make_node("Relu", [a], [b], name="twin") for a, b in (("h", "i"), ("i", "y"))]
+    model = make_model([dead, unnamed, *twins], ("N", 4), {"w": np.eye(4, dtype=np.float32)})
+    graph = graph_from_model(model, "My-Net 2.onnx")
+    assert graph.name == "my_net_2"
+    assert [(op.name, op.output) for op in graph.ops] == [("matmul_1", "h"), ("twin", "i"), ("twin_2", "y")]
+    assert str(graph.ops[0].source) == "My-Net 2.onnx: node 'matmul_1' (MatMul)"
+
+
+def test_aliases_keep_their_tensors() -> None:
+    nodes = [node("Relu", "x", "a"), node("Identity", "a", "b"), node("Add", "a b", "c"), node("Dropout", "c", "y")]
+    graph = graph_from_model(make_model(nodes, (1, 4)))
+    assert [(op.inputs, op.output) for op in graph.ops] == [(("x",), "a"), (("a", "a"), "c")]
+    assert graph.result.name == "c"
+
+
+def test_nodes_in_any_order() -> None:
+    model = make_model([node("Relu", "x", "a"), node("Flatten", "a", "y")], (1, 4))
+    model.graph.node.reverse()
+    assert [op.kind for op in graph_from_model(model).ops] == ["relu"]
+
+
+def test_real_types_become_float32() -> None:
+    weight = np.array([[0.5, -1.25], [2.0, 4.0]])
+    bfloat16 = helper.make_tensor("w", TensorProto.BFLOAT16, (2, 2), weight.reshape(-1))
+    for tensor in (
+        bfloat16,
+        *(numpy_helper.from_array(weight.astype(dtype), "w") for dtype in ("float16", "float32", "float64")),
+    ):
+        model = make_model([node("MatMul", "x w")], (1, 2))
+        model.graph.initializer.append(tensor)
+        (dense,) = graph_from_model(model).ops
+        assert isinstance(dense, Dense)
+        assert dense.weight.dtype == np.float32
+        assert dense.weight.tolist() == weight.T.tolist()
+
+
+def test_graph_names_are_c_identifiers() -> None:
+    names = {"784-16-10": "model_784_16_10", "int": "model_int", "": "model", "ä": "model", "A b.c": "a_b_c"}
+    assert {stem: c_name(stem) for stem in names} == names
+
+
+def test_committed_examples_equal_onnxruntime() -> None:
+    folder = Path(__file__).parents[1] / "examples" / "digits"
+    images = np.load(folder / "test_images.npy")[:50]
+    paths = sorted((folder / "models").glob("*.onnx"))
+    assert paths
+    for path in paths:
+        graph = load_onnx(path)
+        samples = images.reshape(len(images), *graph.input.shape)
+        expected = run_onnxruntime(onnx.load(path), samples)
+        np.testing.assert_allclose(graph.run(samples), expected, rtol=1e-5, atol=2e-5)
+
+
+def test_compiling_onnx_never_imports_torch() -> None:
+    path = Path(__file__).parents[1] / "examples" / "digits" / "models" / "four_view_64_16_10.onnx"
+    code = f"""
+import sys
+from pathlib import Path
+import mcucompile.driver
+from mcucompile.frontends.onnx import load_onnx
+load_onnx(Path({str(path)!r}))
+print(sorted(name for name in sys.modules if name.split(".")[0] == "torch"))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
