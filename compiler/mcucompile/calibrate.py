@@ -93,13 +93,22 @@ def as_samples(array: Array, tensor: Tensor, where: str) -> Array:
         )
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise SamplesError(where, "holds NaN or infinity", "remove those samples")
-    if tensor.format is not None and (array.min() < tensor.format.minimum or array.max() > tensor.format.maximum):
-        raise SamplesError(
-            where,
-            f"ranges over {array.min()}..{array.max()}, the model's input takes {tensor.format.c_type}",
-            f"save whole numbers {tensor.format.minimum}..{tensor.format.maximum}",
-        )
+    if tensor.format is not None:
+        _check_whole(array, tensor.format, where)
     return array.reshape(len(array), *tensor.shape)
+
+
+def _check_whole(array: Array, format_: Format, where: str) -> None:
+    """Refuse what an input of raw integers cannot take; reals are quantized into a calibrated format."""
+    if format_.scale != 1.0 or format_.zero_point != 0:
+        return
+    if array.min() < format_.minimum or array.max() > format_.maximum:
+        problem = f"ranges over {array.min()}..{array.max()}, the model's input takes {format_.c_type}"
+    elif array.dtype.kind == "f" and (array != np.floor(array)).any():
+        problem = f"holds fractions, the model's input takes raw {format_.c_type}"
+    else:
+        return
+    raise SamplesError(where, problem, f"save whole numbers {format_.minimum}..{format_.maximum}")
 
 
 def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:

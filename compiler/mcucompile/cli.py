@@ -12,7 +12,7 @@ import numpy as np
 from mcucompile import __version__, show
 from mcucompile.bench import bench_project
 from mcucompile.calibrate import as_codes, as_samples
-from mcucompile.data import load_array
+from mcucompile.data import load_array, load_labels
 from mcucompile.driver import analyze_model, compile_model
 from mcucompile.encodings import ENCODINGS
 from mcucompile.errors import UserError
@@ -33,8 +33,12 @@ class _DefaultVerb(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        known = args[0] in self.list_commands(ctx)
-        return super().resolve_command(ctx, args if known else ["compile", *args])
+        verbs = self.list_commands(ctx)
+        if args[0] in verbs:
+            return super().resolve_command(ctx, args)
+        if args[0].isalpha() and not Path(args[0]).exists():
+            raise click.UsageError(f"'{args[0]}' is neither a file nor one of {', '.join(verbs)}", ctx)
+        return super().resolve_command(ctx, ["compile", *args])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         # An option before the model ("--target hifive1 model.onnx") also means `compile`.
@@ -161,8 +165,9 @@ def verify(
     Exit code 1 if anything differs.
     """
     project = load_project(directory)
-    codes = _input_codes(project, inputs)[:limit]
-    classes = None if labels is None else _labels(labels)[:limit]
+    codes = _input_codes(project, inputs)
+    classes = None if labels is None else load_labels(labels, len(codes))[:limit]
+    codes = codes[:limit]
     with show.counted_progress(len(codes), quiet=as_json) as progress:
         result = verify_devices(
             project.graph,
@@ -240,10 +245,6 @@ def _input_codes(project: Project, inputs: str | None) -> Array:
     return as_codes(as_samples(load_array(inputs, "inputs"), tensor, inputs), tensor.stored)
 
 
-def _labels(path: str) -> Array:
-    return load_array(path, "labels").ravel()
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 ok, 1 does not fit or verify, 2 the user's mistake."""
     as_json = "--json" in (sys.argv if arguments is None else arguments)
@@ -252,9 +253,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UserError as error:
         show.user_error(error, as_json=as_json)
         sys.exit(error.exit_code)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(error.exit_code)
+    except click.ClickException as error:
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        command = context.command_path if context is not None else "mcucompile"
+        usage = UserError(command, error.format_message().rstrip("."), f"see {command} --help")
+        show.user_error(usage, as_json=as_json)
+        sys.exit(usage.exit_code)
     except (click.Abort, KeyboardInterrupt):
         print("interrupted; nothing was changed", file=sys.stderr)
         sys.exit(_INTERRUPTED)

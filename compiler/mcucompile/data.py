@@ -1,6 +1,7 @@
 """Reads the user's arrays: samples and labels in .npy and .npz files. Such files are hostile input."""
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -35,5 +36,25 @@ def load_array(path: Path | str, key: str | None = None) -> Array:
             return np.asarray(loaded[wanted])
     except FileNotFoundError as error:
         raise SamplesError(file, "does not exist", "give the path of an .npy or .npz file") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, MemoryError) as error:
-        raise SamplesError(file, f"is not an array file: {error}", "save it with numpy.save or numpy.savez") from error
+    except OSError as error:
+        raise SamplesError(file, f"cannot be read ({error.strerror or error})", "check the file") from error
+    except (ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+        # What numpy says of text files, of Python objects and of damage is mostly that it would unpickle them.
+        raise SamplesError(
+            file, "is no array of numbers in numpy's format, or is damaged", "save it with numpy.save or numpy.savez"
+        ) from error
+
+
+def load_labels(path: Path | str, count: int) -> Array:
+    """Read the classes of `count` inputs, (count,).
+
+    Raises:
+        SamplesError: as `load_array`; not whole numbers, or not one for each input.
+    """
+    labels = load_array(path, "labels")
+    is_whole = labels.dtype.kind in "iu" or (labels.dtype.kind == "f" and bool(np.all(labels == np.floor(labels))))
+    if not is_whole:
+        raise SamplesError(path, f"holds {labels.dtype} values that are not classes", "save whole numbers: 0, 1, 2 ...")
+    if labels.size != count:
+        raise SamplesError(path, f"has {labels.size:,} labels for {count:,} inputs", "save one class per input")
+    return labels.ravel()

@@ -5,10 +5,7 @@ model -> front-end -> passes -> calibrate -> quantize -> plan -> emit -> build -
 
 import hashlib
 import json
-import shutil
-import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -20,17 +17,18 @@ from mcucompile import reference
 from mcucompile.calibrate import Calibration, as_samples, calibrate
 from mcucompile.data import load_array
 from mcucompile.emit import Model, emit_model, headers, render
-from mcucompile.errors import ModelError, ProjectError, UserError
+from mcucompile.errors import ModelError, UserError
 from mcucompile.frontends.onnx import load_onnx
 from mcucompile.ir import Array, Graph
 from mcucompile.kernels import Core
 from mcucompile.ops import IntegerDense
+from mcucompile.output import put_in_place, scratch_directory, write_files
 from mcucompile.passes import simplify
 from mcucompile.plan import Arena, Budget, Limits, PlannedLayer, budget, plan_arena, select_kernels
-from mcucompile.project import MANIFEST
+from mcucompile.project import BOARD_FILE, MANIFEST
 from mcucompile.quantize import parse_weights, quantize
 from mcucompile.resources import resource_dir
-from mcucompile.targets.boards import Board, load_board
+from mcucompile.targets.boards import Board, board_facts, load_board
 from mcucompile.targets.elf import inspect_elf, prove
 from mcucompile.targets.firmware import firmware_files, linker_script
 from mcucompile.targets.toolchain import build_firmware, compiler_version, find_compiler
@@ -167,21 +165,21 @@ def compile_model(
     options = Options(**choices)
     board = target if isinstance(target, Board) else load_board(target)
     final = None if output is None else Path(output)
-    if final is not None:
-        _check_output(final)
-    quantized = quantize_model(model, samples, options, example_inputs, progress)
-    planned = _plan(quantized, board, options)
-    _refuse_hopeless(planned)
-    progress("emitting C")
-    with _scratch_directory(final) as scratch:
-        files = _project_files(quantized, planned, options)
-        _write(scratch, files)
+    # What can be refused without work is refused before any.
+    compiler = find_compiler(board, options.toolchain)
+    with scratch_directory(final) as scratch:
+        quantized = quantize_model(model, samples, options, example_inputs, progress)
+        planned = _plan(quantized, board, options)
+        _refuse_hopeless(planned)
+        progress("emitting C")
+        write_files(scratch, _project_files(quantized, planned, options))
         progress(f"building for {board.name}")
         built = _build(scratch, planned, options)
         if not built.fits or final is None:
             return built
-        _write(scratch, {MANIFEST: _manifest(quantized, planned, options, scratch)})
-        _replace(scratch, final)
+        manifest = _manifest(quantized, planned, options, compiler_version(compiler), scratch)
+        write_files(scratch, {MANIFEST: manifest})
+        put_in_place(scratch, final)
     return replace(built, directory=final)
 
 
@@ -299,7 +297,7 @@ def _project_files(quantized: Quantized, compiled: Compiled, options: Options) -
     if build.platformio_board:
         context = {"board": compiled.board, "model": compiled.graph.name, "no_multiply": options.no_multiply}
         files["platformio.ini"] = render("platformio.ini.j2", context)
-    files |= reference.store(compiled.graph)
+    files |= reference.store(compiled.graph) | {BOARD_FILE: json.dumps(board_facts(compiled.board), indent=1) + "\n"}
     files[reference.SAMPLES_FILE] = reference.store_samples(
         quantized.calibration.codes[:_KEPT_SAMPLES], compiled.graph.input.stored
     )
@@ -329,11 +327,11 @@ def _build(directory: Path, planned: Compiled, options: Options) -> Compiled:
     return built
 
 
-def _manifest(quantized: Quantized, compiled: Compiled, options: Options, directory: Path) -> str:
+def _manifest(quantized: Quantized, compiled: Compiled, options: Options, compiler: str, directory: Path) -> str:
     files = sorted(path for path in directory.rglob("*") if path.is_file())
     content = {
         "mcucompile": version("mcucompile"),
-        "compiler": compiler_version(find_compiler(compiled.board, options.toolchain)),
+        "compiler": compiler,
         "model": {"file": quantized.origin, "sha256": quantized.model_hash, "name": compiled.graph.name},
         "board": compiled.board.name,
         "options": {
@@ -368,49 +366,3 @@ def _layer_facts(graph: Graph, planned: PlannedLayer) -> dict[str, Any]:
     if isinstance(op, IntegerDense):
         facts |= {"weights": op.weights.encoding, "weights_chosen": op.weights.parameters}
     return facts
-
-
-def _check_output(directory: Path) -> None:
-    """Refuse to replace anything but an earlier project, before any work is done."""
-    if directory.is_symlink() or (directory.exists() and not directory.is_dir()):
-        raise ProjectError(directory, "is not a directory", "choose another output (-o DIR)")
-    if directory.is_dir() and any(directory.iterdir()) and not (directory / MANIFEST).is_file():
-        raise ProjectError(directory, "holds files that are not a compiled project's", "choose another output (-o DIR)")
-    parent = directory.absolute().parent
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=parent, prefix=".mcucompile-"):
-            pass
-    except OSError as error:
-        raise ProjectError(
-            directory, f"cannot be written ({error.strerror})", "choose another output (-o DIR)"
-        ) from error
-
-
-@contextmanager
-def _scratch_directory(final: Path | None) -> Any:
-    """Yield a directory beside the final one, so that putting it in place is one rename."""
-    parent = None if final is None else final.absolute().parent
-    scratch = Path(tempfile.mkdtemp(dir=parent, prefix=".mcucompile-"))
-    try:
-        yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _write(directory: Path, files: Mapping[str, str | bytes]) -> None:
-    for name, content in files.items():
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-
-
-def _replace(scratch: Path, final: Path) -> None:
-    scratch.chmod(0o755)
-    if not final.exists():
-        scratch.rename(final)
-        return
-    old = scratch.with_name(scratch.name + "-old")
-    final.rename(old)
-    scratch.rename(final)
-    shutil.rmtree(old)

@@ -1,5 +1,6 @@
 """A compiled project on disk: reads it back, and opens the devices that can run it."""
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Iterator
@@ -10,9 +11,9 @@ from typing import Any
 
 from mcucompile import reference
 from mcucompile.emit import layer_names
-from mcucompile.errors import ProjectError, ToolError
+from mcucompile.errors import BoardError, ProjectError, ToolError
 from mcucompile.ir import Graph
-from mcucompile.targets.boards import Board, load_board
+from mcucompile.targets.boards import Board, board_from, load_board
 from mcucompile.targets.counting import CountingLink
 from mcucompile.targets.firmware import firmware_files
 from mcucompile.targets.host import open_host
@@ -24,8 +25,12 @@ from mcucompile.targets.unicorn_emulator import has_unicorn, open_unicorn
 from mcucompile.verify import OpenLink
 
 MANIFEST = "manifest.json"
+BOARD_FILE = f"{reference.FOLDER}/board.json"
 FIRMWARE = "firmware.elf"
 EMULATORS = ("qemu", "unicorn")
+
+_DIGEST_BYTES = 16
+_AGAIN = "compile the model again"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,18 +73,52 @@ class Project:
 def load_project(directory: Path) -> Project:
     """Read a project.
 
+    The reference must be the bytes that were written: what it says of a firmware counts. The C files and the
+    firmware may have been changed, which is for `verify` to find.
+
     Raises:
         ProjectError: the directory holds no project, or a damaged one.
     """
-    graph = reference.load(directory)
+    manifest = _read_json(directory, MANIFEST)
+    _check_manifest(directory / MANIFEST, manifest)
+    for name, expected in manifest["files"].items():
+        if name.startswith(f"{reference.FOLDER}/") and _sha256(directory, name) != expected:
+            raise ProjectError(directory / name, "is damaged: its bytes are not those of the manifest", _AGAIN)
     try:
-        manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
-        project = Project(directory, graph, load_board(manifest["board"]), manifest)
-        if len(project.digest) != 16 or not isinstance(project.no_multiply, bool):
-            raise ValueError("the digest is not 16 bytes")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ProjectError(directory / MANIFEST, f"is damaged: {error}", "compile the model again") from error
-    return project
+        board = board_from(_read_json(directory, BOARD_FILE), directory / BOARD_FILE)
+    except BoardError as error:
+        raise ProjectError(error.where, error.problem, _AGAIN) from error
+    return Project(directory, reference.load(directory), board, manifest)
+
+
+def _read_json(directory: Path, name: str) -> Any:
+    try:
+        return json.loads((directory / name).read_bytes())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        fix = "give the directory that `mcucompile MODEL -o DIR` wrote"
+        raise ProjectError(directory, f"holds no compiled project: there is no {name}", fix) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ProjectError(directory / name, f"is damaged: {error}", _AGAIN) from error
+
+
+def _check_manifest(path: Path, manifest: Any) -> None:
+    """Check what is read from a manifest."""
+    try:
+        digest = bytes.fromhex(manifest["digest"])
+        names = manifest["files"].keys()
+        if len(digest) != _DIGEST_BYTES or type(manifest["options"]["no_multiply"]) is not bool:
+            raise ValueError("it has no digest and options of a project")
+        if missing := {*reference.FILES, BOARD_FILE} - names:
+            raise ValueError(f"it does not name {min(missing)}")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ProjectError(path, f"is damaged: {error}", _AGAIN) from error
+
+
+def _sha256(directory: Path, name: str) -> str:
+    try:
+        return hashlib.sha256((directory / name).read_bytes()).hexdigest()
+    except OSError as error:
+        raise ProjectError(directory / name, f"cannot be read ({error.strerror})", _AGAIN) from error
 
 
 def devices(project: Project, on: str, *, baud: int = 115200) -> tuple[tuple[str, OpenLink], ...]:
@@ -134,16 +173,19 @@ def _host(project: Project) -> Iterator[Link]:
     board = load_board("host")
     with tempfile.TemporaryDirectory(prefix="mcucompile-") as scratch:
         directory = Path(scratch)
-        files = {path: (project.directory / path).read_text(encoding="utf-8") for path in _model_files(project)}
-        for name, text in {**files, **firmware_files(board)}.items():
+        files = {name: text.encode() for name, text in firmware_files(board).items()}
+        for name, content in {**_model_files(project), **files}.items():
             path = directory / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            path.write_bytes(content)
         with open_host(build_firmware(directory, board)) as link:
             yield link
 
 
-def _model_files(project: Project) -> list[str]:
+def _model_files(project: Project) -> dict[str, bytes]:
     """Return the files that do not depend on the board: the model and the headers it includes."""
-    headers = [path.relative_to(project.directory).as_posix() for path in project.directory.glob("include/**/*.h")]
-    return ["src/model.c", *headers]
+    paths = [project.directory / "src/model.c", *sorted(project.directory.glob("include/**/*.h"))]
+    try:
+        return {path.relative_to(project.directory).as_posix(): path.read_bytes() for path in paths}
+    except OSError as error:
+        raise ProjectError(error.filename, f"cannot be read ({error.strerror})", _AGAIN) from error

@@ -19,9 +19,11 @@ from mcucompile.ir import Array, Format, Graph, Op, Source, Tensor, verify
 from mcucompile.numerics import Requantization
 from mcucompile.ops import INTEGER_OPERATORS
 
-GRAPH_FILE = "reference/graph.json"
-ARRAYS_FILE = "reference/arrays.npz"
-SAMPLES_FILE = "reference/samples.npy"
+FOLDER = "reference"
+GRAPH_FILE = f"{FOLDER}/graph.json"
+ARRAYS_FILE = f"{FOLDER}/arrays.npz"
+SAMPLES_FILE = f"{FOLDER}/samples.npy"
+FILES = (GRAPH_FILE, ARRAYS_FILE, SAMPLES_FILE)
 _VERSION = 1
 _PARTS: Mapping[str, type[Any]] = {
     part.__name__: part for part in (Format, Source, Tensor, Weights, Requantization, *INTEGER_OPERATORS.values())

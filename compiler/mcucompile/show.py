@@ -1,11 +1,13 @@
 """What people see: tables, progress, errors. Machines get JSON."""
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -19,13 +21,24 @@ from mcucompile.kernels import KERNELS
 from mcucompile.ops import REAL_OPERATORS
 from mcucompile.project import Project
 from mcucompile.targets.boards import Board
+from mcucompile.targets.flash import runner_names
 from mcucompile.verify import Verification
-
-_MODEL_HELP = "ONNX: run `mcucompile analyze MODEL` to see every node that is not supported, at once."
 
 
 def _console() -> Console:
     return Console(highlight=False, soft_wrap=True)
+
+
+def _table(title: str | None, left: Sequence[str], right: Sequence[str] = ()) -> Table:
+    """Return an empty table narrow enough for 80 columns: `left` and then `right` aligned columns."""
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE, show_edge=False, padding=(0, 1, 0, 0)
+    )
+    for column in left:
+        table.add_column(column, overflow="fold")
+    for column in right:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
 
 
 def json_text(facts: Any) -> None:
@@ -88,21 +101,16 @@ def analyzed(results: Sequence[Compiled]) -> None:
 
 
 def _layer_table(result: Compiled) -> Table:
-    table = Table(title=f"{result.graph.name} on {result.board.name}", title_justify="left", title_style="bold")
-    for column in ("layer", "operator", "output", "format", "weights", "kernel"):
-        table.add_column(column)
-    for column in ("operations", "flash bytes"):
-        table.add_column(column, justify="right")
+    columns = ("layer", "operator", "kernel", "weights", "output", "format")
+    table = _table(f"{result.graph.name} on {result.board.name}", columns, ("weight ops", "flash"))
     for layer in result.facts()["layers"]:
-        weights = layer.get("weights", "")
-        chosen = layer.get("weights_chosen", "")
         table.add_row(
             layer["name"],
             layer["op"].replace("_", " "),
+            layer["kernel"],
+            layer.get("weights", ""),
             "x".join(str(n) for n in layer["output_shape"] if n > 1) or "1",
             layer["output_format"],
-            f"{weights} ({chosen})" if chosen else weights,
-            layer["kernel"],
             f"{layer['ops']:,}" if layer["ops"] else "",
             f"{layer['flash_bytes']:,}" if layer["flash_bytes"] else "",
         )
@@ -149,11 +157,8 @@ def verification(result: Verification, project: Project) -> None:
 def bench(result: Bench) -> None:
     """Print instruction counts."""
     console = _console()
-    table = Table(title=f"instructions on {result.board} ({result.emulator})", title_justify="left", title_style="bold")
-    for column in ("layer", "operator", "kernel"):
-        table.add_column(column)
-    for column in ("operations", "instructions", "per operation"):
-        table.add_column(column, justify="right")
+    title = f"instructions on {result.board} ({result.emulator})"
+    table = _table(title, ("layer", "operator", "kernel"), ("weight ops", "instructions", "per weight op"))
     for layer in result.layers:
         table.add_row(
             layer.name,
@@ -188,37 +193,37 @@ def boards(known: Sequence[Board], *, as_json: bool) -> None:
                     "has_multiplier": board.has_multiplier,
                     "flash_bytes": board.memory.flash_bytes,
                     "ram_bytes": board.memory.ram_bytes,
-                    "runners": list(board.runners),
+                    "runners": list(runner_names(board)),
                     "emulators": [name for name in ("qemu", "unicorn") if getattr(board, name) is not None],
                 }
                 for board in known
             ]
         )
         return
-    table = Table()
-    for column in ("board", "core", "multiplier"):
-        table.add_column(column)
-    for column in ("flash", "RAM", "clock"):
-        table.add_column(column, justify="right")
-    table.add_column("flash runners")
+    table = _table(None, ("board", "multiplier"), ("flash", "RAM", "clock"))
     table.add_column("what")
     for board in known:
         table.add_row(
             board.name,
-            board.core,
             "yes" if board.has_multiplier else "no",
             f"{board.memory.flash_bytes:,}" if board.memory.flash_bytes else "any",
             f"{board.memory.ram_bytes:,}" if board.memory.ram_bytes else "any",
             f"{board.clock_hz / 1e6:g} MHz" if board.clock_hz else "",
-            ", ".join(board.runners),
             board.description,
         )
-    _console().print(table)
+    console = _console()
+    console.print(table)
+    console.print()
+    table = _table(None, ("board", "flash --runner"))
+    for board in known:
+        table.add_row(board.name, ", ".join(runner_names(board)) or "(nothing to flash)")
+    console.print(table)
 
 
 def operators(*, as_json: bool) -> None:
     """Print operators, weight encodings and kernels."""
-    described = {op.kind: (op.__doc__ or "").partition("\n")[0] for op in REAL_OPERATORS}
+    # The first sentence of an operator's documentation is its formula; what follows is for developers.
+    described = {op.kind: re.split(r"[.;]\s", f"{op.__doc__} ")[0].replace("\n", " ") for op in REAL_OPERATORS}
     if as_json:
         json_text(
             {
@@ -230,18 +235,16 @@ def operators(*, as_json: bool) -> None:
         )
         return
     console = _console()
-    table = Table(title="operators", title_justify="left", title_style="bold")
-    table.add_column("operator")
-    table.add_column("computes")
-    table.add_column("kernels")
+    table = _table("operators", ("operator", "computes", "kernels"))
     for kind, formula in described.items():
         kernels = ", ".join(kernel.name for kernel in KERNELS if kernel.kind == kind)
         table.add_row(kind.replace("_", " "), formula, kernels or "(no code)")
     console.print(table)
-    console.print("ONNX node types: " + ", ".join(onnx_types()))
-    table = Table(title="weight encodings (--weights)", title_justify="left", title_style="bold")
-    table.add_column("name")
-    table.add_column("what")
+    console.print()
+    console.print("[bold]ONNX node types[/]")
+    console.print(", ".join(onnx_types()), soft_wrap=False)
+    console.print()
+    table = _table("weight encodings", ("--weights", "what"))
     for encoding in ENCODINGS.values():
         table.add_row(encoding.name, encoding.summary)
     console.print(table)
@@ -253,12 +256,14 @@ def onnx_types() -> list[str]:
 
 
 def user_error(error: UserError, *, as_json: bool) -> None:
-    """Print a user's mistake: three lines, or one JSON object."""
+    """Print a user's mistake: where, what, and what to do; for machines as one JSON object."""
     if as_json:
         json_text({"error": {"where": error.where, "problem": error.problem, "fix": error.fix}})
         return
-    print(f"error: {error.where}\n  {_indented(error.problem)}\n  fix: {_indented(error.fix)}", file=sys.stderr)
+    where, problem, fix = (_printable(part) for part in (error.where, error.problem, error.fix))
+    print(f"error: {where}\n  {problem}\n  fix: {fix}", file=sys.stderr)
 
 
-def _indented(text: str) -> str:
-    return text.replace("\n", "\n  ")
+def _printable(text: str) -> str:
+    """Return text on one line, with what a terminal would obey escaped: names in files can hold anything."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in text)

@@ -138,6 +138,32 @@ def load_board(name_or_path: str | Path) -> Board:
     return _read_board(folder / f"{name_or_path}.toml")
 
 
+def board_facts(board: Board) -> dict[str, Any]:
+    """Return a board as plain values, in the structure of a board file: `board_from` reads them back."""
+    facts: dict[str, Any] = _plain(board)
+    return facts
+
+
+def board_from(facts: object, where: Path) -> Board:
+    """Return the board of plain values; `where` they are from is for errors.
+
+    Raises:
+        BoardError: the values are no board.
+    """
+    board: Board = _convert(where, "", facts, Board)
+    _check(where, board)
+    return board
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        parts = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return {name: _plain(part) for name, part in parts.items() if part is not None}
+    if isinstance(value, Mapping):
+        return {str(name): _plain(part) for name, part in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
 def _read_board(path: Path) -> Board:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -145,9 +171,7 @@ def _read_board(path: Path) -> Board:
         raise BoardError(path, f"cannot be read ({error.strerror})", "give the path of a board file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BoardError(path, f"is not TOML: {error}", "correct that line") from error
-    board: Board = _convert(path, "", table, Board)
-    _check(path, board)
-    return board
+    return board_from(table, path)
 
 
 def _check(path: Path, board: Board) -> None:
