@@ -36,7 +36,7 @@ def examples_table(results: Results) -> str:
     """Thesis Table 3.1 and the example models in every encoding."""
     rows = [["network", "thesis", "float", "int8", "int4", "LogQuant 4", "DLQ 4", "half-step DLQ"]]
     for name, accuracy in results["accuracy"]["examples"].items():
-        thesis = f"{THESIS_3_1[name]:.2f}" if name in THESIS_3_1 else ""
+        thesis = f"{THESIS_3_1[name]:.3f}" if name in THESIS_3_1 else ""
         keys = ("float", "int8", "int4", "log4", "dlq4", "dlq4half")
         rows.append([f"`{name}`", thesis, *(f"{accuracy[key]:.2f}" for key in keys)])
     return markdown(rows)

@@ -6,11 +6,16 @@
 
 #include <stdint.h>
 
-/* The code of input i in a row of packed codes, 0..15. */
-static inline uint32_t mcu_nibble_code(const uint8_t *row, uint32_t i)
+/* The code of an even input, 0..15. */
+static inline uint32_t mcu_nibble_low(uint32_t pair)
 {
-    const uint32_t pair = row[i >> 1];
-    return (i & 1U) != 0U ? pair >> 4 : pair & 15U;
+    return pair & 15U;
+}
+
+/* The code of an odd input, 0..15. */
+static inline uint32_t mcu_nibble_high(uint32_t pair)
+{
+    return pair >> 4;
 }
 
 /* A code as a two's complement integer, -8..7. */

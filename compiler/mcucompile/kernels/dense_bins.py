@@ -41,7 +41,7 @@ class DenseBins(Kernel):
         op = dense_of(layer)
         bins = len(op.weights.code_values)
         digits = sum(len(step.plus) + len(step.minus) + 1 for step in horner_steps(op))
-        return dense_cost(layer, per_weight=9, per_output=6 * bins + 2 * digits, stack_bytes=4 * bins)
+        return dense_cost(layer, per_weight=9, per_output=9 * bins + 3 * digits, stack_bytes=4 * bins)
 
     def context(self, layer: Layer) -> Context:
         """Add how bins are folded and combined."""

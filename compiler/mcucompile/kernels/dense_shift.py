@@ -18,8 +18,8 @@ class DenseShift(Kernel):
         return None if isinstance(encoding, LogQuant) else "needs power-of-two weights"
 
     def cost(self, layer: Layer) -> Cost:
-        """Twelve instructions for each weight."""
-        return dense_cost(layer, per_weight=12, per_output=4)
+        """Ten instructions for each weight."""
+        return dense_cost(layer, per_weight=10, per_output=4)
 
     def context(self, layer: Layer) -> Context:
         """Add the position of the sign."""
