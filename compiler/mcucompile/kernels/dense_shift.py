@@ -14,8 +14,7 @@ class DenseShift(Kernel):
 
     def refusal(self, layer: Layer, core: Core) -> str | None:  # noqa: ARG002 - any core will do
         """Refuse weights that are not powers of two."""
-        encoding = ENCODINGS[dense_of(layer).weights.encoding]
-        return None if isinstance(encoding, LogQuant) else "needs power-of-two weights"
+        return None if _log_quant(layer) else "needs power-of-two weights"
 
     def cost(self, layer: Layer) -> Cost:
         """Ten instructions for each weight."""
@@ -23,8 +22,15 @@ class DenseShift(Kernel):
 
     def context(self, layer: Layer) -> Context:
         """Add the position of the sign."""
-        encoding = ENCODINGS[dense_of(layer).weights.encoding]
-        return {**dense_context(layer), "index_bits": getattr(encoding, "index_bits", 0)}
+        encoding = _log_quant(layer)
+        if encoding is None:
+            raise TypeError("the shift kernel was given weights that it refuses")
+        return {**dense_context(layer), "index_bits": encoding.index_bits}
+
+
+def _log_quant(layer: Layer) -> LogQuant | None:
+    encoding = ENCODINGS[dense_of(layer).weights.encoding]
+    return encoding if isinstance(encoding, LogQuant) else None
 
 
 DENSE_SHIFT = DenseShift("shift", "dense", "kernels/dense_shift.c.j2")

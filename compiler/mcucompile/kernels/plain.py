@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mcucompile.errors import QuantizationError
-from mcucompile.ir import Op
 from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
 from mcucompile.kernels.requantize import requantize_code, signed_digits
 from mcucompile.ops import FourView, IntegerAdd, IntegerAffine, IntegerSoftmax, Transpose
@@ -18,12 +17,12 @@ class PlainKernel(Kernel):
     Attributes:
         instructions_per_element: estimate for RV32 and Thumb code.
         describe: what the template needs.
-        tables: bytes of flash of its tables.
+        table_bytes: flash its tables take.
     """
 
     instructions_per_element: int
     describe: Callable[[Layer], Context]
-    tables: Callable[[Op], int] = lambda _op: 0
+    table_bytes: Callable[[Layer], int] = lambda _layer: 0
 
     def refusal(self, layer: Layer, core: Core) -> str | None:  # noqa: ARG002 - it always applies
         """Return None."""
@@ -32,7 +31,7 @@ class PlainKernel(Kernel):
     def cost(self, layer: Layer) -> Cost:
         """Count elements of the larger of input and output."""
         elements = max(math.prod(layer.shapes[0]), math.prod(layer.output_shape))
-        return Cost(self.instructions_per_element * elements, self.tables(layer.op))
+        return Cost(self.instructions_per_element * elements, self.table_bytes(layer))
 
     def context(self, layer: Layer) -> Context:
         """Return the operator's own description."""
@@ -53,6 +52,13 @@ def _affine(layer: Layer) -> Context:
         "signs": tuple(int(s) for s in op.sign),
         "requantize": requantize_code(op.requantize, layer.output_format),
     }
+
+
+def _affine_table_bytes(layer: Layer) -> int:
+    op = layer.op
+    if not isinstance(op, IntegerAffine):
+        raise TypeError(op.kind)
+    return len(op.sign) + requantize_code(op.requantize, layer.output_format).table_bytes
 
 
 def _add(layer: Layer) -> Context:
@@ -118,11 +124,11 @@ def four_view_context(layer: Layer) -> Context:
 
 
 PLAIN_KERNELS = (
-    PlainKernel("plain", "affine", "ops/affine.c.j2", 16, _affine, lambda op: 8 * len(getattr(op, "sign", ()))),
+    PlainKernel("plain", "affine", "ops/affine.c.j2", 16, _affine, _affine_table_bytes),
     PlainKernel("plain", "add", "ops/add.c.j2", 12, _add),
     PlainKernel("plain", "relu", "ops/relu.c.j2", 6, _relu),
     PlainKernel("plain", "transpose", "ops/transpose.c.j2", 6, _transpose),
-    PlainKernel("plain", "softmax", "ops/softmax.c.j2", 150, _softmax, lambda _op: 512),
+    PlainKernel("plain", "softmax", "ops/softmax.c.j2", 150, _softmax, lambda _layer: 512),
     PlainKernel("plain", "arg_max", "ops/arg_max.c.j2", 5, _arg_max),
     PlainKernel("plain", "four_view", "ops/four_view.c.j2", 22, four_view_context),
 )

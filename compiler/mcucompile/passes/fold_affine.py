@@ -31,11 +31,11 @@ def _fold_one(graph: Graph) -> Graph | None:
             merged = _into_previous(before, op, len(graph.tensors[op.output].shape) - 1)
             if merged is not None:
                 return _replace_pair(graph, before, op, merged)
-        path = _views_to_dense(graph, op)
-        if path is not None and not op.relu:
-            *views, dense = path
+        dense = _next_dense(graph, op)
+        if dense is not None and not op.relu:
+            is_adjacent = dense.inputs[0] == op.output
             last = len(graph.tensors[op.output].shape) - 1
-            if len(op.scale) == 1 or (not views and op.axis == last):
+            if len(op.scale) == 1 or (is_adjacent and op.axis == last):
                 return _into_next(graph, op, dense)
     return None
 
@@ -81,20 +81,19 @@ def _into_next(graph: Graph, op: Affine, dense: Dense) -> Graph:
     return graph.replaced(ops=tuple(ops))
 
 
-def _views_to_dense(graph: Graph, op: Affine) -> list[Dense] | None:
-    """Return the views after op and the Dense that ends them, if each has one reader only."""
-    path: list[Op] = []
+def _next_dense(graph: Graph, op: Affine) -> Dense | None:
+    """Return the Dense that reads op, directly or through views that have no other reader."""
     tensor = op.output
     while tensor not in graph.outputs:
         readers = graph.consumers(tensor)
         if len(readers) != 1:
             return None
-        path.append(readers[0])
-        if isinstance(readers[0], Dense):
-            return path  # type: ignore[return-value]  # views and one Dense; the caller splits them
-        if not readers[0].is_view:
+        (reader,) = readers
+        if isinstance(reader, Dense):
+            return reader
+        if not reader.is_view:
             return None
-        tensor = readers[0].output
+        tensor = reader.output
     return None
 
 

@@ -15,8 +15,8 @@ def remove_views(graph: Graph) -> Graph:
     views = {op.output: op for op in ops if isinstance(op, Reshape)}
     for i, op in enumerate(ops):
         if isinstance(op, Reshape) and op.inputs[0] in views:
-            ops[i] = replace(op, inputs=views[op.inputs[0]].inputs)
-            views[op.output] = ops[i]  # type: ignore[assignment]  # a replaced Reshape is a Reshape
+            joined = replace(op, inputs=views[op.inputs[0]].inputs)
+            ops[i] = views[op.output] = joined
     renamed: dict[str, str] = {}
     kept = []
     for op in ops:
