@@ -40,10 +40,16 @@ def calibrate(graph: Graph, samples: Array | None) -> Calibration:
     count = max(1, min(len(given), MAX_SAMPLES, _MAX_BYTES // per_sample))
     codes = as_codes(given[:count], format_)
     real = format_.dequantize(codes).astype(np.float32)
-    values = {graph.inputs[0]: real} | {op.output: value for op, value in graph.execute(real)}
+    # What overflows is not finite, and named below.
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = {graph.inputs[0]: real} | {op.output: value for op, value in graph.execute(real)}
     for name, value in values.items():
         if not np.isfinite(value).all():
-            raise SamplesError(f"tensor '{name}'", "is not finite on the samples", "check samples and weights for NaN")
+            raise SamplesError(
+                f"tensor '{name}'",
+                "overflows float32 on the samples",
+                "check that samples and weights have the sizes that the network was trained with",
+            )
     return Calibration(format_, values, guessed, codes)
 
 
@@ -91,8 +97,8 @@ def as_samples(array: Array, tensor: Tensor, where: str) -> Array:
             f"has samples of shape {array.shape[1:]}, the model's input '{tensor.name}' is {tensor.shape}",
             f"save an array of shape (samples, {', '.join(map(str, _without_ones(tensor.shape)))})",
         )
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise SamplesError(where, "holds NaN or infinity", "remove those samples")
+    if array.dtype.kind == "f" and not (np.abs(array) <= np.finfo(np.float32).max).all():
+        raise SamplesError(where, "holds NaN, infinity or what float32 cannot hold", "remove those samples")
     if tensor.format is not None:
         _check_whole(array, tensor.format, where)
     return array.reshape(len(array), *tensor.shape)

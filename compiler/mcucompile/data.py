@@ -24,16 +24,19 @@ def load_array(path: Path | str, key: str | None = None) -> Array:
     text, _, named = str(path).rpartition(":") if ".npz:" in str(path) else (str(path), "", "")
     file = Path(text)
     try:
-        loaded = np.load(file, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            names = loaded.files
-            wanted = named or (names[0] if len(names) == 1 else key)
-            if wanted not in names:
-                first = names[0] if names else "name"
-                raise SamplesError(file, f"holds the arrays {', '.join(names)}", f"name one, e.g. {file}:{first}")
-            return np.asarray(loaded[wanted])
+        # An open file, since numpy leaves one of its own open when it finds a damaged .npz file.
+        with file.open("rb") as stream:
+            loaded = np.load(stream, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return loaded
+            with loaded:
+                names = loaded.files
+                wanted = named or (names[0] if len(names) == 1 else key)
+                if wanted in names:
+                    return np.asarray(loaded[wanted])
+                if not names:
+                    raise SamplesError(file, "holds no array", "save one with numpy.savez")
+                raise SamplesError(file, f"holds the arrays {', '.join(names)}", f"name one, e.g. {file}:{names[0]}")
     except FileNotFoundError as error:
         raise SamplesError(file, "does not exist", "give the path of an .npy or .npz file") from error
     except OSError as error:

@@ -216,7 +216,7 @@ def quantize_model(
         graph = replace(graph, name=options.name)
     real = simplify(graph)
     if not real.layers:
-        raise ModelError(real.source, "computes nothing", "export a model with at least one layer")
+        raise ModelError(real.source.file, "computes nothing", "export a model with at least one layer")
     progress("calibrating")
     array = load_array(samples) if isinstance(samples, (str, Path)) else samples
     where = str(samples) if isinstance(samples, (str, Path)) else "samples"

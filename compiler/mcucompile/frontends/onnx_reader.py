@@ -45,7 +45,7 @@ def parse_model(data: bytes, where: str) -> onnx.ModelProto:
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
-        _touch_text(model)
+        _check_text(model)
     except (DecodeError, UnicodeDecodeError) as error:
         raise ModelError(
             where, "is not an ONNX file, or is truncated or damaged", "export or copy the model again"
@@ -214,12 +214,12 @@ class TensorReader:
             ) from error
 
 
-def _touch_text(message: Message) -> None:
-    """Decode all strings once: protobuf does so only on access, and bytes that are no UTF-8 would raise later."""
+def _check_text(message: Message) -> None:
+    """Raise DecodeError for a string that is no UTF-8: protobuf itself only hands it out as bytes."""
     for descriptor, value in message.ListFields():
+        values = (value,) if isinstance(value, str | bytes | Message) else value
         if descriptor.type == FieldDescriptor.TYPE_MESSAGE:
-            for child in value if isinstance(value, Message) is False else (value,):
-                _touch_text(child)
-        elif descriptor.type == FieldDescriptor.TYPE_STRING and not isinstance(value, str):
-            for _ in value:
-                pass
+            for child in values:
+                _check_text(child)
+        elif descriptor.type == FieldDescriptor.TYPE_STRING and not all(isinstance(text, str) for text in values):
+            raise DecodeError(f"{descriptor.name} is not UTF-8")
