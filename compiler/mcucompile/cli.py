@@ -81,6 +81,13 @@ def _model_options(command: Callable[..., None]) -> Callable[..., None]:
             metavar="SPEC",
             help=f"Encoding of all weights, or per layer: int8,fc1=dlq4. Encodings: {encodings}.",
         ),
+        click.option(
+            "--activations",
+            default="int8",
+            show_default=True,
+            metavar="SPEC",
+            help="int8 or int16 between layers, or per layer: int8,fc3=int16. int16 suits outputs that are measured.",
+        ),
         click.option("--samples", metavar="FILE", help="Calibration inputs, .npy or .npz: real data, a hundred or so."),
     ):
         command = option(command)

@@ -26,7 +26,7 @@ from mcucompile.output import put_in_place, scratch_directory, write_files
 from mcucompile.passes import simplify
 from mcucompile.plan import Arena, Budget, Limits, PlannedLayer, budget, plan_arena, select_kernels
 from mcucompile.project import BOARD_FILE, MANIFEST
-from mcucompile.quantize import parse_weights, quantize
+from mcucompile.quantize import parse_activations, parse_weights, quantize
 from mcucompile.resources import resource_dir
 from mcucompile.targets.boards import Board, board_facts, load_board
 from mcucompile.targets.elf import inspect_elf, prove
@@ -48,6 +48,7 @@ class Options:
 
     Attributes:
         weights: encodings, as of `quantize.parse_weights`.
+        activations: formats of layers' outputs, as of `quantize.parse_activations`.
         toolchain: "auto", "gcc" or "zig".
         no_multiply: the firmware may hold no multiply or divide, whatever the core has.
         csd_terms: signed powers of two in a requantization multiplier, 1..3.
@@ -56,6 +57,7 @@ class Options:
     """
 
     weights: str = "int8"
+    activations: str = "int8"
     toolchain: str = "auto"
     no_multiply: bool = False
     csd_terms: int = 2
@@ -154,7 +156,7 @@ def compile_model(
         output: the project directory to write; None builds, measures and keeps nothing.
         example_inputs: for a torch module, as torch.export takes them.
         progress: told the name of each stage as it begins.
-        **choices: weights, toolchain, no_multiply, csd_terms, bias_correction, name: see `Options`.
+        **choices: weights, activations, toolchain, no_multiply, csd_terms, bias_correction, name: see `Options`.
 
     Returns:
         The facts. If the firmware does not fit, nothing is written.
@@ -227,6 +229,7 @@ def quantize_model(
         calibration,
         parse_weights(options.weights, real),
         options.csd_terms,
+        activations=parse_activations(options.activations, real),
         corrects_bias=options.bias_correction,
     )
     return Quantized(real, integers, calibration, origin, model_hash)
@@ -336,6 +339,7 @@ def _manifest(quantized: Quantized, compiled: Compiled, options: Options, compil
         "board": compiled.board.name,
         "options": {
             "weights": options.weights,
+            "activations": options.activations,
             "no_multiply": options.no_multiply,
             "csd_terms": options.csd_terms,
             "bias_correction": options.bias_correction,

@@ -16,6 +16,8 @@ MULTIPLIER_WIDTH = 4
 # A result that leaves the model keeps 16 significant bits, stored as int32: no ties between classes.
 RESULT_STEPS = 1 << 15
 _CLIPS = np.linspace(1.0, 0.5, 26)
+# A clip is measured on this many values at most; more do not change which one is best.
+_MEASURED_VALUES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,6 +30,7 @@ class Lowering:
         output: calibrated real values of the output, (samples, ...).
         is_result: the output leaves the model and nothing else reads it.
         encoding: the weight encoding for this operator.
+        activation_bits: 8 or 16, of a stored output.
         terms: how many signed powers of two a requantization multiplier may have.
         corrects_bias: biases take back what rounding the weights moves the mean by.
     """
@@ -37,6 +40,7 @@ class Lowering:
     output: Array
     is_result: bool
     encoding: Encoding
+    activation_bits: int
     terms: int
     corrects_bias: bool
 
@@ -49,7 +53,7 @@ class Lowering:
         """Return the output format whose clip measures best on the samples."""
         if self.is_result:
             return Format(32, True, largest(self.output) / RESULT_STEPS)
-        return best_format(self.output, signed=signed)
+        return best_format(self.output, signed=signed, bits=self.activation_bits)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,21 +79,29 @@ def largest(values: Array) -> float:
     return float(np.abs(values).max(initial=0.0)) or 1.0
 
 
-def best_format(values: Array, *, signed: bool, scales: Iterable[float] | None = None) -> Format:
-    """Return the 8-bit format with the least squared error on the values.
+def best_format(values: Array, *, signed: bool, bits: int = 8, scales: Iterable[float] | None = None) -> Format:
+    """Return the format with the least squared error on the values.
 
     Args:
         values: real samples.
-        signed: int8, symmetric; else uint8, and negative values become 0.
+        signed: two's complement, symmetric; else unsigned, and negative values become 0.
+        bits: 8 or 16.
         scales: the scales to choose from; default: clips at 50 to 100 % of the largest value.
     """
-    steps = 127 if signed else 255
+    steps = (1 << (bits - signed)) - 1
     peak = largest(values if signed else np.maximum(values, 0))
     candidates = [peak * clip / steps for clip in _CLIPS] if scales is None else list(scales)
-    formats = [Format(8, signed, scale) for scale in candidates]
-    real = np.asarray(values, dtype=np.float64)
+    formats = [Format(bits, signed, scale) for scale in candidates]
+    real = np.asarray(_some(values), dtype=np.float64)
     errors = [squared_error(real, candidate.dequantize(candidate.quantize(real))) for candidate in formats]
     return formats[int(np.argmin(errors))]
+
+
+def _some(values: Array) -> Array:
+    flat = values.reshape(-1)
+    if flat.size <= _MEASURED_VALUES:
+        return flat
+    return flat[np.random.default_rng(0).integers(0, flat.size, _MEASURED_VALUES)]
 
 
 def squared_error(exact: Real, approximate: Real) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 from mcucompile.calibrate import Calibration
 from mcucompile.encodings import ENCODINGS, Encoding
@@ -11,45 +12,73 @@ from mcucompile.lowering import Lowering, RealOp
 from mcucompile.ops import Dense
 from mcucompile.passes import check_accumulators
 
+T = TypeVar("T")
+# Bits of a stored activation by its name on the command line.
+ACTIVATIONS: Mapping[str, int] = {"int8": 8, "int16": 16}
+
 
 @dataclass(frozen=True, slots=True)
-class WeightChoice:
-    """Which encoding each layer's weights get.
+class Choice(Generic[T]):
+    """What each layer gets.
 
     Attributes:
         default: for layers that are not named.
-        layers: encoding by layer name.
+        layers: by layer name.
     """
 
-    default: Encoding
-    layers: Mapping[str, Encoding]
+    default: T
+    layers: Mapping[str, T]
+
+    def of(self, layer: str) -> T:
+        """Return what a layer gets."""
+        return self.layers.get(layer, self.default)
 
 
-def parse_weights(text: str, graph: Graph) -> WeightChoice:
+def parse_weights(text: str, graph: Graph) -> Choice[Encoding]:
     """Parse "dlq4" or "int8,fc1=dlq4,fc2=log4" for a graph.
 
     Raises:
         UserError: an unknown encoding or a layer that has no weights.
     """
-    default = ENCODINGS["int8"]
-    layers: dict[str, Encoding] = {}
     weighted = [op.name for op in graph.ops if isinstance(op, Dense)]
+    return _parse("--weights", text, ENCODINGS, weighted, ("an encoding", "layer with weights"))
+
+
+def parse_activations(text: str, graph: Graph) -> Choice[int]:
+    """Parse "int16" or "int8,fc3=int16": the bits of each layer's output.
+
+    Raises:
+        UserError: an unknown format or an unknown layer.
+    """
+    layers = [op.name for op in graph.layers]
+    return _parse("--activations", text, ACTIVATIONS, layers, ("an activation format", "layer"))
+
+
+def _parse(option: str, text: str, table: Mapping[str, T], known: list[str], nouns: tuple[str, str]) -> Choice[T]:
+    default = table["int8"]
+    layers: dict[str, T] = {}
     for part in text.split(","):
         layer, _, name = part.strip().rpartition("=")
-        if name not in ENCODINGS:
-            raise UserError(f"--weights {text}", f"'{name}' is not an encoding", f"choose from {', '.join(ENCODINGS)}")
-        if layer and layer not in weighted:
-            known = ", ".join(weighted) or "none"
-            raise UserError(f"--weights {text}", f"no layer with weights is called '{layer}'", f"layers: {known}")
+        if name not in table:
+            raise UserError(f"{option} {text}", f"'{name}' is not {nouns[0]}", f"choose from {', '.join(table)}")
+        if layer and layer not in known:
+            listed = ", ".join(known) or "none"
+            raise UserError(f"{option} {text}", f"no {nouns[1]} is called '{layer}'", f"layers: {listed}")
         if layer:
-            layers[layer] = ENCODINGS[name]
+            layers[layer] = table[name]
         else:
-            default = ENCODINGS[name]
-    return WeightChoice(default, layers)
+            default = table[name]
+    return Choice(default, layers)
 
 
 def quantize(
-    graph: Graph, calibration: Calibration, weights: WeightChoice, terms: int, *, corrects_bias: bool = True
+    graph: Graph,
+    calibration: Calibration,
+    weights: Choice[Encoding],
+    terms: int,
+    *,
+    activations: Choice[int] = Choice(8, {}),
+    corrects_bias: bool = True,
 ) -> Graph:
     """Return the graph of integers: formats on every tensor, encoded weights, proven accumulators.
 
@@ -58,6 +87,7 @@ def quantize(
         calibration: of the same graph.
         weights: encodings.
         terms: signed powers of two in a requantization multiplier, 1..3.
+        activations: bits of each layer's stored output, 8 or 16.
         corrects_bias: biases take back what rounding the weights moves the mean by; never with guessed ranges.
 
     Raises:
@@ -74,7 +104,8 @@ def quantize(
                 inputs=tuple(calibration.values[name] for name in op.inputs),
                 output=calibration.values[op.output],
                 is_result=_is_result(graph, op.output),
-                encoding=weights.layers.get(op.name, weights.default),
+                encoding=weights.of(op.name),
+                activation_bits=activations.of(op.name),
                 terms=terms,
                 corrects_bias=corrects_bias and not calibration.guessed,
             )

@@ -88,18 +88,18 @@ class Builder:
 
     def dense(self, x: Activation, weight: Constant, bias: Constant | None) -> Activation:
         """x: (..., n_in), weight: (n_out, n_in), bias: anything that broadcasts to (n_out,)."""
-        self._require_real(x)
+        self.require_real(x)
         bias = np.zeros(1) if bias is None else bias
-        return self._emit(
+        return self.emit(
             Dense,
             (x,),
-            weight=self._single(weight, "weight"),
-            bias=self._single(np.broadcast_to(bias.reshape(-1), weight.shape[:1]), "bias"),
+            weight=self.single(weight, "weight"),
+            bias=self.single(np.broadcast_to(bias.reshape(-1), weight.shape[:1]), "bias"),
         )
 
     def affine(self, x: Activation, scale: Constant, offset: Constant) -> Activation:
         """Return x * scale + offset, both broadcast to x's shape; the axes along which they vary become one."""
-        self._require_real(x)
+        self.require_real(x)
         rank = len(x.shape)
         try:
             fits = np.broadcast_shapes(scale.shape, offset.shape, x.shape) == x.shape
@@ -122,28 +122,28 @@ class Builder:
             for values in (scale, offset)
         ]  # fmt: skip
         flat = self.reshape(x, (*x.shape[:first], math.prod(hull), *x.shape[last + 1 :])) if len(hull) > 1 else x
-        y = self._emit(
-            Affine, (flat,), scale=self._single(lanes[0], "factor"), offset=self._single(lanes[1], "offset"), axis=first
+        y = self.emit(
+            Affine, (flat,), scale=self.single(lanes[0], "factor"), offset=self.single(lanes[1], "offset"), axis=first
         )
         return self.reshape(y, x.shape)
 
     def add(self, a: Activation, b: Activation) -> Activation:
         """Sum of two activations of one shape."""
-        self._require_real(a, b)
+        self.require_real(a, b)
         if a.shape != b.shape:
             raise RefusalError(
                 f"adds activations of different shapes, {a.shape} and {b.shape}", "give both inputs the same shape"
             )
-        return self._emit(Add, (a, b))
+        return self.emit(Add, (a, b))
 
     def relu(self, x: Activation) -> Activation:
         """max(x, 0)."""
-        self._require_real(x)
-        return self._emit(Relu, (x,))
+        self.require_real(x)
+        return self.emit(Relu, (x,))
 
     def reshape(self, x: Activation, shape: Shape) -> Activation:
         """Return the same elements in the same order; no operator if the shape is the same."""
-        return x if x.shape == shape else replace(self._emit(Reshape, (x,), shape=shape), kind=x.kind)
+        return x if x.shape == shape else replace(self.emit(Reshape, (x,), shape=shape), kind=x.kind)
 
     def transpose(self, x: Activation, permutation: Sequence[int]) -> Activation:
         """Permute the axes; if only axes of length 1 move, the elements keep their order."""
@@ -152,20 +152,20 @@ class Builder:
         long = [axis for axis in permutation if x.shape[axis] != 1]
         if long == sorted(long):
             return self.reshape(x, tuple(x.shape[axis] for axis in permutation))
-        return replace(self._emit(Transpose, (x,), permutation=tuple(permutation)), kind=x.kind)
+        return replace(self.emit(Transpose, (x,), permutation=tuple(permutation)), kind=x.kind)
 
     def softmax(self, x: Activation, axis: int) -> Activation:
         """Softmax along one axis, counted from the front; the axes after it are 1 long."""
-        self._require_real(x)
-        flat = self._with_last_axis(x, axis)
-        return self.reshape(self._emit(Softmax, (flat,)), x.shape)
+        self.require_real(x)
+        flat = self.with_last_axis(x, axis)
+        return self.reshape(self.emit(Softmax, (flat,)), x.shape)
 
     def arg_max(self, x: Activation, axis: int, *, keep: bool) -> Activation:
         """Index of the first maximum along one axis, counted from the front; the axes after it are 1 long."""
         if x.kind is Kind.INDEX:
-            self._require_real(x)
-        flat = self._with_last_axis(x, axis)
-        y = self._emit(ArgMax, (flat,), keep_axis=keep and axis == len(x.shape) - 1)
+            self.require_real(x)
+        flat = self.with_last_axis(x, axis)
+        y = self.emit(ArgMax, (flat,), keep_axis=keep and axis == len(x.shape) - 1)
         shape = (*x.shape[:axis], *((1,) if keep else ()), *x.shape[axis + 1 :])
         return replace(self.reshape(y, shape), kind=Kind.INDEX)
 
@@ -177,24 +177,26 @@ class Builder:
                 "use zones of at least 1x1 pixels and a shift of 0..31",
             )
         if x.kind is Kind.INDEX:
-            self._require_real(x)
-        return self._emit(FourView, (x,), zone_height=zone_height, zone_width=zone_width, shift=shift)
+            self.require_real(x)
+        return self.emit(FourView, (x,), zone_height=zone_height, zone_width=zone_width, shift=shift)
 
-    def _with_last_axis(self, x: Activation, axis: int) -> Activation:
+    def with_last_axis(self, x: Activation, axis: int) -> Activation:
+        """Return x with its axes after `axis`, which must be 1 long, dropped."""
         if math.prod(x.shape[axis + 1 :]) != 1:
             raise RefusalError(
                 f"works along axis {axis} of {x.shape}", "move that axis to the end before, with Transpose"
             )
         return self.reshape(x, x.shape[: axis + 1])
 
-    def _require_real(self, *values: Activation) -> None:
+    def require_real(self, *values: Activation) -> None:
+        """Refuse the input's integers and indices where real numbers are computed with."""
         for value in values:
             if value.kind is Kind.BYTES:
                 raise RefusalError("computes with integers", "cast the input to float before it")
             if value.kind is Kind.INDEX:
                 raise RefusalError("computes with an index", "end the model at the ArgMax")
 
-    def _single(self, values: Constant, what: str) -> npt.NDArray[np.float32]:
+    def single(self, values: Constant, what: str) -> npt.NDArray[np.float32]:
         """Return constants as float32; NaN, and what float32 cannot hold, are the user's to repair."""
         with np.errstate(over="ignore", invalid="ignore"):
             single = np.ascontiguousarray(values, dtype=np.float32)
@@ -205,7 +207,8 @@ class Builder:
             )
         return single
 
-    def _emit(self, operator: type[RealOp], inputs: tuple[Activation, ...], **fields: Any) -> Activation:
+    def emit(self, operator: type[RealOp], inputs: tuple[Activation, ...], **fields: Any) -> Activation:
+        """Append an operator and return its output."""
         name = self._names.take(self.source.node)
         tensor = self._tensors.take(name)
         op = operator(name=name, inputs=tuple(x.tensor for x in inputs), output=tensor, source=self.source, **fields)

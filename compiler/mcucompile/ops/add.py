@@ -49,7 +49,7 @@ class Add(RealOp):
         if lowering.is_result:
             format_ = Format(32, True, scales[0])
         else:
-            format_ = best_format(lowering.output, signed=not self.relu, scales=scales)
+            format_ = best_format(lowering.output, signed=not self.relu, bits=lowering.activation_bits, scales=scales)
         multipliers = [first.scale / format_.scale, mantissa[j] * 2.0 ** octave[i, j] * base / format_.scale]
         shift = _FRACTION_BITS
         while (

@@ -143,7 +143,7 @@ class Dense(RealOp):
         if lowering.is_result:
             enough = [scale for scale in scales if scale >= largest(lowering.output) / INT32_MAX]
             return Format(32, True, min(enough, key=lambda scale: abs(math.log(scale / wanted.scale))))
-        return best_format(lowering.output, signed=not self.relu, scales=scales)
+        return best_format(lowering.output, signed=not self.relu, bits=lowering.activation_bits, scales=scales)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
