@@ -14,14 +14,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+
+from mcucompile.errors import ModelError, ToolError
+
+try:
+    import torch
+except ModuleNotFoundError as error:
+    # torch is an extra. Whoever imports this file wants to read a model of it.
+    raise ToolError(
+        "torch",
+        "is not installed; it reads .pt2 files and modules",
+        "pip install 'mcucompile[torch]', or export the model to ONNX",
+    ) from error
 from torch import fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 
 # Imported for its effect: it registers mcucompile::four_view, which a saved program may call.
 import mcucompile.nn.four_view  # noqa: F401
-from mcucompile.errors import ModelError
 from mcucompile.frontends.builder import MAX_ELEMENTS, Activation, Builder, Constant, Kind
 from mcucompile.frontends.files import MAX_FILE_BYTES, read_file
 from mcucompile.frontends.names import c_name, label

@@ -184,7 +184,7 @@ def _unsqueeze(call: Call, builder: Builder) -> Value:
 
 
 def _batch_norm(call: Call, builder: Builder) -> Value:
-    if call.arguments.get("training") or call.arguments["running_mean"] is None:
+    if call.arguments.get("training") or call.arguments.get("running_mean") is None:
         raise RefusalError("normalises with the batch's own statistics", "call module.eval() and track statistics")
     x = call.activation("input")
     mean, variance = call.constant("running_mean"), call.constant("running_var")
