@@ -70,7 +70,7 @@ def measure(project: Project, facts: dict[str, Any], images: Array, labels: Arra
         "instructions": counted.instructions,
         "layers": {layer.name: [layer.kernel, layer.ops, layer.instructions] for layer in counted.layers},
         "inputs": checked.inputs,
-        "layers_compared": checked.layers,
+        "layers_compared": len(checked.layers),
         "mismatches": checked.mismatches,
     }
 

@@ -12,7 +12,7 @@ import zlib
 
 import pytest
 from cobs import cobs
-from firmware_builds import expected, require_toolchain, sample_elf, write_project
+from firmware_builds import expected, expected_layers, require_toolchain, sample_elf, write_project
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from link_frames import HASH, frame, packet
@@ -45,6 +45,22 @@ def test_inference_and_digests(host, seed):
     answer = host.infer(data)
     assert (answer.output, answer.digests, answer.cycles) == (output, digests, 0)
     assert host.infer(data, digests=False).digests == ()
+
+
+def test_ranges_of_layers(host):
+    data = random.Random(3).randbytes(16)
+    for layer, content in enumerate(expected_layers(data)):
+        for offset in range(len(content) + 1):
+            for size in range(len(content) - offset + 1):
+                observed = host.observe(data, layer, offset, size)
+                assert observed.data == content[offset : offset + size]
+                assert observed.crc == zlib.crc32(observed.data)
+    with pytest.raises(LinkError, match="offset or length is out of range"):
+        host.observe(data, 0, 0, 5)
+    with pytest.raises(LinkError, match="takes 16"):
+        host.observe(bytes(15), 0, 0, 1)
+    # An observation leaves the digests of the last inference alone, and the next inference its own.
+    assert host.infer(data).digests == expected(data)[1]
 
 
 def test_echo_of_64_kilobytes(host):
@@ -101,7 +117,7 @@ LARGE = 0xFFFF_FFFF
     ("body", "reply"),
     [
         (b"\x00", ERROR_TYPE),
-        (b"\x07", ERROR_TYPE),
+        (b"\x08", ERROR_TYPE),
         (b"\x81", ERROR_TYPE),
         (b"\xff", ERROR_TYPE),
         (b"\x02" + struct.pack("<I", 0) + bytes(16), b"\x82"),
@@ -124,6 +140,17 @@ LARGE = 0xFFFF_FFFF
         (b"\x04" + struct.pack("<IHB", 0, 1, 0), ERROR_RANGE),
         (b"\x05" + struct.pack("<IH", 0, 9), ERROR_RANGE),
         (b"\x05" + struct.pack("<IH", LARGE, LARGE & 0xFFFF), ERROR_RANGE),
+        (b"\x07", ERROR_RANGE),
+        (b"\x07" + struct.pack("<II", 0, 0), ERROR_RANGE),
+        (b"\x07" + struct.pack("<IIIB", 0, 0, 0, 0), ERROR_RANGE),
+        (b"\x07" + struct.pack("<III", 0, 0, 5), ERROR_RANGE),
+        (b"\x07" + struct.pack("<III", 0, 5, 0), ERROR_RANGE),
+        (b"\x07" + struct.pack("<III", 1, 8, 1), ERROR_RANGE),
+        (b"\x07" + struct.pack("<III", 2, 0, 0), ERROR_RANGE),
+        (b"\x07" + struct.pack("<III", LARGE, 0, 0), ERROR_RANGE),
+        (b"\x07" + struct.pack("<III", 0, LARGE, LARGE), ERROR_RANGE),
+        (b"\x07" + struct.pack("<III", 0, 1, LARGE), ERROR_RANGE),
+        (b"\x07" + struct.pack("<III", 1, 8, 0), b"\x87" + bytes(8)),
         (b"\x06", b"\x86"),
         (b"\x06" + bytes(4096 + 4), b"\x86" + bytes(4096 + 4)),
     ],
@@ -175,12 +202,16 @@ def checked_wire(checked_elf):
 
 REQUESTS = st.one_of(
     st.binary(max_size=90),
-    st.builds(lambda kind, rest: bytes([kind]) + rest, st.integers(0, 8), st.binary(max_size=80)),
+    st.builds(lambda kind, rest: bytes([kind]) + rest, st.integers(0, 9), st.binary(max_size=80)),
     st.builds(
         lambda kind, offset, rest: bytes([kind]) + struct.pack("<I", offset) + rest,
         st.sampled_from([2, 4, 5]),
         st.one_of(st.integers(0, 40), st.integers(2**32 - 40, 2**32 - 1)),
         st.binary(max_size=70),
+    ),
+    st.builds(
+        lambda *numbers: b"\x07" + struct.pack("<III", *numbers),
+        *[st.one_of(st.integers(0, 20), st.integers(2**32 - 20, 2**32 - 1))] * 3,
     ),
 )
 
@@ -270,6 +301,7 @@ def test_damaged_line_gives_the_same_answers(checked_elf, seed):
             data = noisy.random.randbytes(16)
             answer = link.infer(data)
             assert (answer.output, answer.digests) == expected(data), i
+            assert link.observe(data, 0, 1, 3).data == expected_layers(data)[0][1:], i
         data = noisy.random.randbytes(8000)
         assert link.echo(data) == data
 

@@ -156,6 +156,7 @@ def analyze(model: str, targets: Sequence[str], as_json: bool, **options: Any) -
 @click.option("--inputs", metavar="FILE", help="Inputs, .npy or .npz; default: a few calibration samples and edges.")
 @click.option("--labels", metavar="FILE", help="Classes, .npy or .npz: also report the accuracy.")
 @click.option("--limit", type=click.IntRange(min=1), help="Use the first inputs only.")
+@click.option("--layers", is_flag=True, help="Print a table of the layers.")
 @click.option("--baud", type=int, default=115200, show_default=True, help="Of a port.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 def verify(
@@ -164,12 +165,13 @@ def verify(
     inputs: str | None,
     labels: str | None,
     limit: int | None,
+    layers: bool,
     baud: int,
     as_json: bool,
 ) -> None:
     """Check that the firmware in DIRECTORY answers exactly as Python does, layer by layer.
 
-    Exit code 1 if anything differs.
+    Names the first layer and index that differ, with both values; --json always lists the layers. Exit code 1 if anything differs.
     """
     project = load_project(directory)
     codes = _input_codes(project, inputs)
@@ -187,7 +189,7 @@ def verify(
     if as_json:
         show.json_text(result.facts())
     else:
-        show.verification(result, project)
+        show.verification(result, project, layers=layers)
     sys.exit(0 if result.ok else 1)
 
 

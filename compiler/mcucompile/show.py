@@ -9,6 +9,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -134,22 +135,40 @@ def _totals(console: Console, result: Compiled) -> None:
         console.print(f"[bold red]does not fit[/] {result.board.name}: {shortfall}")
 
 
-def verification(result: Verification, project: Project) -> None:
-    """Print the outcome of a verification."""
+def verification(result: Verification, project: Project, *, layers: bool) -> None:
+    """Print the outcome of a verification, with a table of the layers if asked for."""
     console = _console()
+    if layers:
+        table = _table(None, ("layer", "operator"), ("elements", "compared", "mismatches", "digests"))
+        runs = result.inputs * len(result.devices)
+        for layer in result.layers:
+            verdict = "[red]differ[/]" if layer.mismatches else "[green]equal[/]"
+            table.add_row(
+                escape(layer.name),
+                layer.op.replace("_", " "),
+                f"{layer.elements:,}",
+                f"{runs:,}",
+                f"{layer.mismatches:,}",
+                verdict,
+            )
+        console.print(table)
     where = " == ".join(["Python reference", *result.devices])
     if result.ok:
         console.print(
-            f"[bold green]verified[/] {where}: {result.inputs:,} inputs, {result.layers} layers each, 0 mismatches"
+            f"[bold green]verified[/] {where}: {result.inputs:,} inputs, {len(result.layers)} layers each, 0 mismatches"
         )
     else:
         total = result.inputs * len(result.devices)
         console.print(f"[bold red]differs[/] {where}: {result.mismatches:,} of {total:,} runs differ")
     first = result.first
     if first is not None:
-        place = f"layer '{first.layer}'" if first.layer else "the result"
-        value = "" if first.index is None else f"; result[{first.index}] is {first.found}, expected {first.expected}"
-        console.print(f"  first: on {first.device}, input {first.input}, {place}{value}")
+        place = f"layer '{escape(first.layer)}'" if first.layer else "the result"
+        value = (
+            "; the device did not repeat it"
+            if first.index is None
+            else f", index {first.index}: reference {first.reference}, device {first.device}"
+        )
+        console.print(f"  first: on {first.on}, input {first.input}, {place}{value}")
     if result.accuracy is not None:
         console.print(f"accuracy {100 * result.accuracy:.2f} % on {result.inputs:,} inputs ({project.board.name})")
 

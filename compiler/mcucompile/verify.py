@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -22,19 +22,35 @@ class Difference:
     """The first value that differs.
 
     Attributes:
-        device: where.
+        on: the name of the device.
         input: index of the input.
-        layer: name of the first layer whose digest differs, "" if only the result does.
-        index: of the first element of the result that differs, None if the result is equal.
-        expected, found: that element, None if the result is equal.
+        layer: name of the first layer whose output differs, "" if only the result that was read back does.
+        index: of the first element of it that differs, in memory order; None if the device did not repeat it.
+        reference, device: that element's code, in Python and on the device; None with `index`.
     """
 
-    device: str
+    on: str
     input: int
     layer: str
     index: int | None
-    expected: int | None
-    found: int | None
+    reference: int | None
+    device: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LayerOutcome:
+    """How one layer came out, over all inputs and devices.
+
+    Attributes:
+        name, op: as in the facts of `compile`.
+        elements: of its output.
+        mismatches: outputs whose digest differs from the reference's.
+    """
+
+    name: str
+    op: str
+    elements: int
+    mismatches: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +60,7 @@ class Verification:
     Attributes:
         devices: what was run.
         inputs: how many inputs each device ran.
-        layers: how many layers were compared for each input.
+        layers: every layer that was compared, in order.
         mismatches: inputs, over all devices, of which any layer or the result differs.
         first: the first difference.
         accuracy: share of inputs whose class the devices got right, None without labels.
@@ -52,7 +68,7 @@ class Verification:
 
     devices: tuple[str, ...]
     inputs: int
-    layers: int
+    layers: tuple[LayerOutcome, ...]
     mismatches: int
     first: Difference | None
     accuracy: float | None
@@ -64,15 +80,7 @@ class Verification:
 
     def facts(self) -> dict[str, Any]:
         """Return everything as plain values."""
-        first = self.first
-        return {
-            "devices": list(self.devices),
-            "inputs": self.inputs,
-            "layers": self.layers,
-            "mismatches": self.mismatches,
-            "first": None if first is None else {name: getattr(first, name) for name in first.__slots__},
-            "accuracy": self.accuracy,
-        }
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,6 +117,8 @@ def verify_devices(
     """
     if labels is not None and labels.shape != (len(codes),):
         raise SamplesError("labels", f"have shape {labels.shape} for {len(codes)} inputs", "save one class per input")
+    layers = graph.layers
+    differing = np.zeros(len(layers), dtype=np.int64)
     mismatches = 0
     correct = 0
     first: Difference | None = None
@@ -117,14 +127,20 @@ def verify_devices(
             _check_model(link, graph, model_hash)
             for i, expected in enumerate(_expectations(graph, codes)):
                 answer = link.infer(expected.code_bytes)
-                difference = _difference(device, i, expected, answer, graph)
-                mismatches += difference is not None
-                first = first or difference
+                unequal = np.array(expected.digests) != np.array(answer.digests)
+                differing += unequal
+                if unequal.any() or (_result(answer, graph) != expected.result.ravel()).any():
+                    mismatches += 1
+                    first = first or _locate(link, device, i, graph, codes[i], answer, np.flatnonzero(unequal))
                 if labels is not None:
                     correct += _class(_result(answer, graph)) == int(labels[i])
                 progress(device, i + 1)
     accuracy = None if labels is None else correct / (len(codes) * len(devices))
-    return Verification(tuple(name for name, _ in devices), len(codes), len(graph.layers), mismatches, first, accuracy)
+    outcomes = tuple(
+        LayerOutcome(op.name, op.kind, graph.tensors[op.output].size, int(count))
+        for op, count in zip(layers, differing, strict=True)
+    )
+    return Verification(tuple(name for name, _ in devices), len(codes), outcomes, mismatches, first, accuracy)
 
 
 def classes(results: Array) -> Array:
@@ -170,16 +186,42 @@ def _result(answer: Inference, graph: Graph) -> Array:
     return np.frombuffer(answer.output, dtype=graph.result.stored.dtype).astype(np.int64)
 
 
-def _difference(device: str, i: int, expected: _Expected, answer: Inference, graph: Graph) -> Difference | None:
-    found = _result(answer, graph)
-    names = [op.name for op in graph.layers]
-    wanted = expected.result.ravel()
-    unequal = np.flatnonzero(found != wanted)
-    layer = next(
-        (name for name, a, b in zip(names, expected.digests, answer.digests, strict=True) if a != b),
-        "",
-    )
+def _locate(
+    link: Link, device: str, i: int, graph: Graph, code: Array, answer: Inference, differing: Array
+) -> Difference:
+    """Return the first difference for input i, of which the layers with the indices `differing` differ."""
+    if not len(differing):
+        wanted, found = graph.run(code[None]).ravel(), _result(answer, graph)
+        index = int(np.flatnonzero(wanted != found)[0])
+        return Difference(device, i, "", index, int(wanted[index]), int(found[index]))
+    layer = int(differing[0])
+    op = graph.layers[layer]
+    dtype = graph.tensors[op.output].stored.dtype
+    wanted = next(value for other, value in graph.execute(code[None]) if other is op).ravel().astype(dtype)
+    data = code.astype(graph.input.stored.dtype).tobytes()
+    start, found = _first_unequal(link, data, layer, wanted)
+    unequal = np.flatnonzero(wanted[start : start + len(found)] != found)
     if not len(unequal):
-        return Difference(device, i, layer, None, None, None) if layer else None
-    index = int(unequal[0])
-    return Difference(device, i, layer, index, int(wanted[index]), int(found[index]))
+        return Difference(device, i, op.name, None, None, None)
+    index = start + int(unequal[0])
+    return Difference(device, i, op.name, index, int(wanted[index]), int(found[unequal[0]]))
+
+
+def _first_unequal(link: Link, data: bytes, layer: int, wanted: Array) -> tuple[int, Array]:
+    """Return where a few elements of a layer's output begin, and those elements on the device.
+
+    The first element that differs is among them: the range that holds it is halved, by its digest, until one
+    packet of the link holds the rest. None are left if the device does not repeat its answer.
+    """
+    item = wanted.dtype.itemsize
+    start, size = 0, len(wanted)
+    while size:
+        half = (size + 1) // 2
+        observed = link.observe(data, layer, start * item, half * item)
+        if observed.crc == zlib.crc32(wanted[start : start + half].tobytes()):
+            start, size = start + half, size - half
+        elif len(observed.data) == half * item:
+            return start, np.frombuffer(observed.data, dtype=wanted.dtype)
+        else:
+            size = half
+    return start, wanted[start:]

@@ -15,6 +15,10 @@
 #define CRC_BYTES 4u
 #define PACKET_BYTES (BODY + OFFSET_BYTES + MCU_LINK_CHUNK_BYTES + CRC_BYTES)
 
+/* Body of the request OBSERVE; status and CRC before the bytes in its reply. */
+#define OBSERVE_BYTES 12u
+#define OBSERVED (BODY + 8u)
+
 /* The longest run of a COBS block. */
 #define COBS_RUN 254u
 
@@ -22,7 +26,19 @@ static MCU_MODEL_INPUT_TYPE input[MCU_MODEL_INPUT_COUNT];
 static MCU_MODEL_OUTPUT_TYPE output[MCU_MODEL_OUTPUT_COUNT];
 static uint32_t digests[MCU_MODEL_LAYER_COUNT];
 static uint32_t digest_cycles;
-static uint8_t digests_wanted;
+
+/* What the inference that runs now is asked to keep of its layers: nothing, every digest, or one range. */
+enum { KEEP_NOTHING, KEEP_DIGESTS, KEEP_RANGE };
+static uint8_t kept;
+
+/* A range of one layer's output; counts down as the bytes come. */
+static struct {
+    uint32_t layer;
+    uint32_t before; /* bytes until the range begins */
+    uint32_t left;   /* bytes until it ends */
+    uint32_t crc;
+    uint8_t *next; /* in `packet`: where the range's next byte goes, as long as there is space */
+} range;
 
 /* One request, then its reply in the same place. */
 static uint8_t packet[PACKET_BYTES];
@@ -47,9 +63,10 @@ static const uint32_t crc_table[16] = {
     0x00000000u, 0x1DB71064u, 0x3B6E20C8u, 0x26D930ACu, 0x76DC4190u, 0x6B6B51F4u, 0x4DB26158u, 0x5005713Cu,
     0xEDB88320u, 0xF00F9344u, 0xD6D6A3E8u, 0xCB61B38Cu, 0x9B64C2B0u, 0x86D3D2D4u, 0xA00AE278u, 0xBDBDF21Cu};
 
-__attribute__((noinline)) static uint32_t mcu_link_crc32(const uint8_t *data, uint32_t bytes)
+/* Returns the CRC-32 of all bytes so far, where `crc` was that of the bytes before `data`, 0 for none. */
+__attribute__((noinline)) static uint32_t mcu_link_crc32(uint32_t crc, const uint8_t *data, uint32_t bytes)
 {
-    uint32_t crc = 0xFFFFFFFFu;
+    crc = ~crc;
     for (const uint8_t *end = data + bytes; data != end; ++data) {
         crc ^= *data;
         crc = (crc >> 4) ^ crc_table[crc & 15u];
@@ -114,7 +131,7 @@ static uint32_t receive_packet(void)
 /* Appends the CRC to the packet that ends before `end`, and sends it. */
 static void send_packet(uint8_t *end)
 {
-    end = put_u32(end, mcu_link_crc32(packet, (uint32_t)(end - packet)));
+    end = put_u32(end, mcu_link_crc32(0, packet, (uint32_t)(end - packet)));
     const uint8_t *from = packet;
     for (;;) {
         const uint8_t *stop = from;
@@ -180,22 +197,48 @@ static uint8_t *reply_read(uint32_t body_bytes, const uint8_t *from, uint32_t si
     return put_bytes(packet + BODY, from + offset, bytes);
 }
 
+/* Runs the model and returns its status. */
+static int run_model(uint8_t keep)
+{
+    kept = keep;
+    digest_cycles = 0;
+    mcu_inference_begin();
+    const int status = MCU_MODEL_RUN(input, output);
+    mcu_inference_end();
+    return status;
+}
+
 static uint8_t *reply_run(uint32_t body_bytes)
 {
     if (body_bytes != 1u) {
         return put_error(MCU_LINK_ERROR_RANGE);
     }
-    digests_wanted = packet[BODY];
-    digest_cycles = 0;
     for (uint32_t *digest = digests; digest != digests + MCU_MODEL_LAYER_COUNT; ++digest) {
         *digest = 0;
     }
+    const uint8_t keep = packet[BODY] != 0u ? KEEP_DIGESTS : KEEP_NOTHING;
     const uint32_t start = mcu_port_cycles();
-    mcu_inference_begin();
-    const int status = MCU_MODEL_RUN(input, output);
-    mcu_inference_end();
+    const int status = run_model(keep);
     const uint32_t cycles = mcu_port_cycles() - start - digest_cycles;
     return put_u32(put_u32(packet + BODY, (uint32_t)status), cycles);
+}
+
+static uint8_t *reply_observe(uint32_t body_bytes)
+{
+    if (body_bytes != OBSERVE_BYTES) {
+        return put_error(MCU_LINK_ERROR_RANGE);
+    }
+    range.layer = get_u32(packet + BODY);
+    range.before = get_u32(packet + BODY + 4);
+    range.left = get_u32(packet + BODY + 8);
+    range.crc = 0;
+    range.next = packet + OBSERVED;
+    const int status = run_model(KEEP_RANGE);
+    if (range.layer >= MCU_MODEL_LAYER_COUNT || range.before != 0u || range.left != 0u) {
+        return put_error(MCU_LINK_ERROR_RANGE);
+    }
+    put_u32(put_u32(packet + BODY, (uint32_t)status), range.crc);
+    return range.next;
 }
 
 static uint8_t *reply(uint32_t body_bytes)
@@ -213,6 +256,8 @@ static uint8_t *reply(uint32_t body_bytes)
         return reply_read(body_bytes, (const uint8_t *)output, OUTPUT_BYTES);
     case MCU_LINK_DIGESTS:
         return reply_read(body_bytes, (const uint8_t *)digests, DIGEST_BYTES);
+    case MCU_LINK_OBSERVE:
+        return reply_observe(body_bytes);
     case MCU_LINK_ECHO:
         return packet + BODY + body_bytes;
     default:
@@ -228,7 +273,7 @@ void mcu_link_serve(void)
             continue;
         }
         if (length < BODY + CRC_BYTES || length > PACKET_BYTES ||
-            mcu_link_crc32(packet, length - CRC_BYTES) != get_u32(packet + length - CRC_BYTES)) {
+            mcu_link_crc32(0, packet, length - CRC_BYTES) != get_u32(packet + length - CRC_BYTES)) {
             packet[0] = 0;
             send_packet(put_error(MCU_LINK_ERROR_FRAME));
             continue;
@@ -237,13 +282,31 @@ void mcu_link_serve(void)
     }
 }
 
+static uint32_t smaller(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+static void keep_range(const uint8_t *data, uint32_t bytes)
+{
+    const uint32_t before = smaller(range.before, bytes);
+    range.before -= before;
+    data += before;
+    bytes = smaller(range.left, bytes - before);
+    range.left -= bytes;
+    range.crc = mcu_link_crc32(range.crc, data, bytes);
+    const uint8_t *const full = packet + BODY + MCU_LINK_CHUNK_BYTES;
+    range.next = put_bytes(range.next, data, smaller(bytes, (uint32_t)(full - range.next)));
+}
+
 void mcu_link_observe_layer(uint32_t layer, const void *data, uint32_t bytes)
 {
-    if (digests_wanted == 0u || layer >= MCU_MODEL_LAYER_COUNT) {
-        return;
-    }
     const uint32_t start = mcu_port_cycles();
-    digests[layer] = mcu_link_crc32((const uint8_t *)data, bytes);
+    if (kept == KEEP_DIGESTS && layer < MCU_MODEL_LAYER_COUNT) {
+        digests[layer] = mcu_link_crc32(digests[layer], (const uint8_t *)data, bytes);
+    } else if (kept == KEEP_RANGE && layer == range.layer) {
+        keep_range((const uint8_t *)data, bytes);
+    }
     digest_cycles += mcu_port_cycles() - start;
 }
 

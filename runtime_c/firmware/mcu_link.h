@@ -16,9 +16,14 @@
  * READ    0x04     offset 4, length 2              those output bytes
  * DIGESTS 0x05     offset 4, length 2              those bytes of the table of layer CRC-32s (4 a layer)
  * ECHO    0x06     any bytes                       the same bytes
+ * OBSERVE 0x07     layer 4, offset 4, length 4     status 4, CRC-32 of those bytes of the layer's output 4,
+ *                                                  and the first of them, up to chunk bytes - 8
  * any error        -                               type 0xFF: one MCU_LINK_ERROR_ code
  * a trap           -                               type 0xFE: cause 4, program counter 4; then no other
  * answer
+ *
+ * OBSERVE runs the model again and looks at one range of one layer's output while it passes, so that no copy
+ * of a layer is ever kept; a host that knows the right bytes finds a wrong one by halving the range.
  *
  * Integers are little-endian. No offset or length can make the firmware touch memory outside the input, the
  * output and the digests.
@@ -43,6 +48,7 @@ enum {
     MCU_LINK_READ = 0x04,
     MCU_LINK_DIGESTS = 0x05,
     MCU_LINK_ECHO = 0x06,
+    MCU_LINK_OBSERVE = 0x07,
     MCU_LINK_REPLY = 0x80,
     MCU_LINK_FAULT = 0xFE,
     MCU_LINK_ERROR = 0xFF
@@ -57,7 +63,8 @@ enum {
 /* Answers requests for ever. */
 void mcu_link_serve(void);
 
-/* Called by the model after each layer (MCU_OBSERVE_LAYER): keeps the CRC-32 of the layer's output.
+/* Called by the model after each layer (MCU_OBSERVE_LAYER), or several times, each with the next bytes of the
+ * layer's output: keeps their CRC-32.
  *   layer  index, 0 .. MCU_MODEL_LAYER_COUNT - 1; others are ignored
  *   data   the layer's output, bytes long
  */

@@ -18,13 +18,14 @@ from mcucompile.errors import LinkError
 
 PROTOCOL_VERSION = 1
 
-_HELLO, _WRITE, _RUN, _READ, _DIGESTS, _ECHO = range(1, 7)
+_HELLO, _WRITE, _RUN, _READ, _DIGESTS, _ECHO, _OBSERVE = range(1, 8)
 _REPLY, _FAULT, _ERROR = 0x80, 0xFE, 0xFF
 _ERROR_FRAME = 1
 _ERROR_NAMES = {1: "the frame is damaged", 2: "the request is unknown", 3: "offset or length is out of range"}
 
 _HELLO_BODY = struct.Struct("<BH16sIII")
 _DIGEST_BYTES = 4
+_OBSERVATION = struct.Struct("<iI")
 # An error's frame: sequence, type, code, CRC-32, and two bytes of COBS. No frame is shorter.
 _SHORTEST_FRAME = 8  # a reply without a body: sequence, type, CRC-32, one byte of COBS, the delimiter
 # More than a frame of the largest chunk; and sizes beyond which a greeting is not believed.
@@ -68,6 +69,14 @@ class Inference:
     output: bytes
     digests: tuple[int, ...]
     cycles: int
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """A range of a layer's output: the CRC-32 of all its bytes, and as many of the first as one packet holds."""
+
+    crc: int
+    data: bytes
 
 
 class Link:
@@ -144,6 +153,34 @@ class Link:
         Raises:
             LinkError: also when `data` has not the model's input size, or the model reports an error.
         """
+        hello = self._write_input(data)
+        answer = self._request(_RUN, bytes([digests]), self._run_timeout_s, body_bytes=8)
+        status, cycles = struct.unpack("<iI", answer)
+        self._check_status(status)
+        output = self._read(_READ, hello.output_bytes, hello.chunk_bytes)
+        table = self._read(_DIGESTS, hello.layer_count * _DIGEST_BYTES if digests else 0, hello.chunk_bytes)
+        return Inference(output, struct.unpack(f"<{len(table) // _DIGEST_BYTES}I", table), cycles)
+
+    def observe(self, data: bytes, layer: int, offset: int, size: int) -> Observation:
+        """Run the model once and look at a range of one layer's output.
+
+        Args:
+            data: the input tensor's bytes, little-endian.
+            layer: index of the layer.
+            offset, size: the range in bytes, inside the layer's output.
+        Raises:
+            LinkError: also when the range is outside the layer's output.
+        """
+        hello = self._write_input(data)
+        shown = min(size, hello.chunk_bytes - _OBSERVATION.size)
+        request = struct.pack("<III", layer, offset, size)
+        answer = self._request(_OBSERVE, request, self._run_timeout_s, body_bytes=_OBSERVATION.size + shown)
+        status, crc = _OBSERVATION.unpack_from(answer)
+        self._check_status(status)
+        return Observation(crc, answer[_OBSERVATION.size :])
+
+    def _write_input(self, data: bytes) -> Hello:
+        """Send the input tensor's bytes, and return who is there."""
         hello = self._hello or self.hello()
         if len(data) != hello.input_bytes:
             raise LinkError(
@@ -154,13 +191,11 @@ class Link:
         for offset in range(0, len(data), hello.chunk_bytes):
             chunk = data[offset : offset + hello.chunk_bytes]
             self._request(_WRITE, struct.pack("<I", offset) + chunk, self._timeout_s, body_bytes=0)
-        answer = self._request(_RUN, bytes([digests]), self._run_timeout_s, body_bytes=8)
-        status, cycles = struct.unpack("<iI", answer)
+        return hello
+
+    def _check_status(self, status: int) -> None:
         if status != 0:
             raise LinkError(self.name, f"the model returned the status {status}", "build and flash the firmware again")
-        output = self._read(_READ, hello.output_bytes, hello.chunk_bytes)
-        table = self._read(_DIGESTS, hello.layer_count * _DIGEST_BYTES if digests else 0, hello.chunk_bytes)
-        return Inference(output, struct.unpack(f"<{len(table) // _DIGEST_BYTES}I", table), cycles)
 
     def echo(self, data: bytes) -> bytes:
         """Send `data` and return what comes back, in chunks: a test of the line."""
