@@ -171,7 +171,8 @@ def verify(
 ) -> None:
     """Check that the firmware in DIRECTORY answers exactly as Python does, layer by layer.
 
-    Names the first layer and index that differ, with both values; --json always lists the layers. Exit code 1 if anything differs.
+    Names the first layer and index that differ, with both values; --json always lists the layers.
+    Exit code 1 if anything differs.
     """
     project = load_project(directory)
     codes = _input_codes(project, inputs)
