@@ -3,6 +3,7 @@
 import re
 
 _MAX_LENGTH = 60
+_MAX_SENTENCE = 200
 # ISO/IEC 9899:1999, 6.4.1.
 _C_KEYWORDS = {
     "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern",
@@ -15,6 +16,12 @@ def label(text: str) -> str:
     """Return a name as it may be printed: one line, no control characters, not too long."""
     printable = "".join(c if c.isprintable() else "?" for c in text)
     return printable if len(printable) <= _MAX_LENGTH else f"{printable[: _MAX_LENGTH - 3]}..."
+
+
+def first_line(error: Exception) -> str:
+    """Return what another library's exception says as it may be printed: its first line, not too long."""
+    line = (str(error).strip() or "no reason given").splitlines()[0]
+    return "".join(c if c.isprintable() else "?" for c in line)[:_MAX_SENTENCE]
 
 
 def c_name(stem: str) -> str:

@@ -1,6 +1,6 @@
 """Turns one ONNX node into a value: checks it, evaluates it if it is constant, converts it otherwise."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,9 +8,10 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, TensorProto, checker, helper, shape_inference
 
+from mcucompile.errors import ModelError
 from mcucompile.frontends import onnx_constants
-from mcucompile.frontends.builder import Activation, Builder, Constant, Value
-from mcucompile.frontends.names import label
+from mcucompile.frontends.builder import Activation, Builder, Constant, Kind, Value
+from mcucompile.frontends.names import first_line, label
 from mcucompile.frontends.onnx_node import Node
 from mcucompile.frontends.onnx_ops import CONVERTERS, advice
 from mcucompile.frontends.onnx_reader import TensorReader, canonical_domain
@@ -22,6 +23,8 @@ _PLAIN_ATTRIBUTES = {
     AttributeProto.FLOAT, AttributeProto.INT, AttributeProto.STRING,
     AttributeProto.FLOATS, AttributeProto.INTS, AttributeProto.STRINGS,
 }  # fmt: skip
+# Their operands all have one element type (T in the operator's specification).
+_OF_ONE_TYPE = {"Add", "BatchNormalization", "Div", "Gemm", "MatMul", "Mul", "Sub"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,8 @@ class NodeReader:
             return onnx_constants.evaluate(node, self.opsets[""], constants, self.tensors.budget)
         if (domain, node.op_type) not in CONVERTERS:
             raise RefusalError("is supported on constants only", advice(node.op_type))
+        if domain == "" and node.op_type in _OF_ONE_TYPE:
+            _check_one_type(source, inputs)
         self.builder.at(source)
         view = Node(source, self.opsets.get(domain, 1), attributes, tuple(inputs))
         value = CONVERTERS[domain, node.op_type](view, self.builder)
@@ -110,12 +115,18 @@ class NodeReader:
             checker.check_node(node, context)
         except checker.ValidationError as error:
             raise RefusalError(
-                f"is not valid in opset {self.opsets['']} ({str(error).splitlines()[0]})", "export the model again"
+                f"is not valid in opset {self.opsets['']} ({first_line(error)})", "export the model again"
             ) from error
 
     def _attributes(self, node: onnx.NodeProto, source: Source) -> dict[str, Any]:
         attributes: dict[str, Any] = {}
         for attribute in node.attribute:
+            if attribute.ref_attr_name:
+                raise ModelError(
+                    source,
+                    f"takes its attribute '{label(attribute.name)}' from a function, but is in none",
+                    "export the model again",
+                )
             is_external = attribute.t.data_location == TensorProto.EXTERNAL and node.op_type != "Constant"
             if attribute.type == AttributeProto.TENSOR and not is_external:
                 value: Any = self.tensors.read(attribute.t, f"{source.node}.{attribute.name}", allow_infinite=True)
@@ -127,6 +138,15 @@ class NodeReader:
                 )
             attributes[attribute.name] = value
         return attributes
+
+
+def _check_one_type(source: Source, inputs: Sequence[Value | None]) -> None:
+    """Refuse integer constants beside real activations: damaged data, or another operator's."""
+    if any(isinstance(value, Activation) and value.kind is not Kind.REAL for value in inputs):
+        return
+    for value in inputs:
+        if isinstance(value, np.ndarray) and value.dtype.kind != "f":
+            raise ModelError(source, f"mixes real numbers with {value.dtype} constants", "export the model again")
 
 
 def _constant(attributes: Mapping[str, Any]) -> Constant:

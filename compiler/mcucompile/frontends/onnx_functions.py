@@ -3,10 +3,10 @@
 from collections.abc import Collection
 
 import onnx
-from onnx import inliner
+from onnx import checker, inliner
 
 from mcucompile.errors import ModelError, UnsupportedError
-from mcucompile.frontends.names import label
+from mcucompile.frontends.names import first_line, label
 from mcucompile.frontends.onnx_reader import MAX_NODES, canonical_domain
 
 _Id = tuple[str, str]
@@ -36,10 +36,10 @@ def inline_functions(model: onnx.ModelProto, known: Collection[_Id], file: str) 
         )
     try:
         return inliner.inline_selected_functions(model, sorted(wanted))
-    except (RuntimeError, ValueError, TypeError) as error:
+    except (RuntimeError, ValueError, TypeError, checker.ValidationError) as error:
         raise UnsupportedError(
             file,
-            f"has functions that cannot be inlined ({str(error).splitlines()[0]})",
+            f"has functions that cannot be inlined ({first_line(error)})",
             "export the functions with the model's own opset, or without functions",
         ) from error
 

@@ -34,7 +34,7 @@ from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 import mcucompile.nn.four_view  # noqa: F401
 from mcucompile.frontends.builder import MAX_ELEMENTS, Activation, Builder, Constant, Kind
 from mcucompile.frontends.files import MAX_FILE_BYTES, read_file
-from mcucompile.frontends.names import c_name, label
+from mcucompile.frontends.names import c_name, first_line, label
 from mcucompile.frontends.refusals import Refusal, RefusalError, unsupported
 from mcucompile.frontends.torch_ops import CONVERTERS, Call, advice
 from mcucompile.ir import Format, Graph, Shape, Source
@@ -83,7 +83,7 @@ def load_module(module: torch.nn.Module, example_inputs: tuple[Any, ...], name: 
         # Tracing runs the user's code: anything can come out of it.
         raise ModelError(
             name,
-            f"cannot be traced by torch.export ({type(error).__name__}: {_first_line(error)})",
+            f"cannot be traced by torch.export ({type(error).__name__}: {first_line(error)})",
             "make the module run on the example inputs, without data-dependent control flow",
         ) from error
     return graph_from_program(program, name)
@@ -109,7 +109,7 @@ def load_exported(path: Path | str) -> Graph:
         raise ModelError(
             path,
             f"cannot be loaded by torch {torch.__version__}, it was saved by torch {saved_by} "
-            f"({type(error).__name__}: {_first_line(error).split('. ')[0]})",
+            f"({type(error).__name__}: {first_line(error).split('. ')[0]})",
             "save it again with torch.export.save and the installed torch, or export it to ONNX",
         ) from error
     return graph_from_program(program, path.name)
@@ -203,7 +203,7 @@ def _evaluated(node: fx.Node, target: torch._ops.OpOverload, arguments: Mapping[
         with torch.no_grad():
             result = target(*positional, **tensors)
     except (RuntimeError, TypeError, ValueError) as error:
-        raise RefusalError(f"cannot be computed from its constants ({_first_line(error)})", "export again") from error
+        raise RefusalError(f"cannot be computed from its constants ({first_line(error)})", "export again") from error
     return _array(result) if isinstance(result, torch.Tensor) else result
 
 
@@ -355,7 +355,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or "no reason given").splitlines()[0][:200]
