@@ -11,7 +11,7 @@ import jinja2
 from mcucompile import __version__
 from mcucompile.encodings import ENCODINGS
 from mcucompile.ir import Graph, Tensor
-from mcucompile.ops import ArgMax, IntegerDense
+from mcucompile.ops import ArgMax, IntegerConv, IntegerDense
 from mcucompile.plan import Arena, PlannedLayer
 from mcucompile.resources import resource_dir
 from mcucompile.similarities import SIMILARITIES
@@ -108,7 +108,7 @@ def headers(model: Model) -> tuple[str, ...]:
     found = {"mcu_numerics.h"}
     for planned in model.layers:
         op = planned.layer.op
-        if isinstance(op, IntegerDense):
+        if isinstance(op, IntegerDense | IntegerConv):
             found.add(SIMILARITIES[op.similarity].header)
             if op.weights.bits == 4:
                 found.add("encoding/nibble.h")
@@ -142,11 +142,11 @@ def _title(planned: PlannedLayer) -> str:
     op = layer.op
     sizes = f"{_shape(layer.shapes[0])} -> {_shape(layer.output_shape)}"
     formats = f"{layer.formats[0]} -> {layer.output_format}"
-    if isinstance(op, IntegerDense):
+    if isinstance(op, IntegerDense | IntegerConv):
         formula = SIMILARITIES[op.similarity].formula
         summary = ENCODINGS[op.weights.encoding].summary
         chosen = f" ({op.weights.parameters})" if op.weights.parameters else ""
-        return f"{op.name}: dense {sizes}, {formula}; {summary}{chosen}; {formats}; kernel '{planned.kernel.name}'"
+        return f"{op.name}: {op.kind} {sizes}, {formula}; {summary}{chosen}; {formats}; kernel '{planned.kernel.name}'"
     return f"{op.name}: {op.kind.replace('_', ' ')} {sizes}, {formats}"
 
 

@@ -9,7 +9,7 @@ from mcucompile.encodings import ENCODINGS, Encoding
 from mcucompile.errors import UserError
 from mcucompile.ir import Format, Graph, Op
 from mcucompile.lowering import Lowering, RealOp
-from mcucompile.ops import Dense
+from mcucompile.ops import WEIGHTED_OPERATORS
 from mcucompile.passes import check_accumulators
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ def parse_weights(text: str, graph: Graph) -> Choice[Encoding]:
     Raises:
         UserError: an unknown encoding or a layer that has no weights.
     """
-    weighted = [op.name for op in graph.ops if isinstance(op, Dense)]
+    weighted = [op.name for op in graph.ops if isinstance(op, WEIGHTED_OPERATORS)]
     return _parse("--weights", text, ENCODINGS, weighted, ("an encoding", "layer with weights"))
 
 

@@ -18,6 +18,7 @@ from mcucompile.errors import ProjectError
 from mcucompile.ir import Array, Format, Graph, Op, Source, Tensor, verify
 from mcucompile.numerics import Requantization
 from mcucompile.ops import INTEGER_OPERATORS
+from mcucompile.ops.window import Window
 
 FOLDER = "reference"
 GRAPH_FILE = f"{FOLDER}/graph.json"
@@ -26,7 +27,8 @@ SAMPLES_FILE = f"{FOLDER}/samples.npy"
 FILES = (GRAPH_FILE, ARRAYS_FILE, SAMPLES_FILE)
 _VERSION = 1
 _PARTS: Mapping[str, type[Any]] = {
-    part.__name__: part for part in (Format, Source, Tensor, Weights, Requantization, *INTEGER_OPERATORS.values())
+    part.__name__: part
+    for part in (Format, Source, Tensor, Weights, Requantization, Window, *INTEGER_OPERATORS.values())
 }
 
 

@@ -3,6 +3,7 @@
 Kernels of one operator kind compete on cost; all give the same bits.
 """
 
+from mcucompile.kernels.conv_patches import ConvPatches
 from mcucompile.kernels.dense_bins import DENSE_BINS
 from mcucompile.kernels.dense_multiply import DENSE_MULTIPLY
 from mcucompile.kernels.dense_quarter_square import DENSE_QUARTER_SQUARE
@@ -11,11 +12,11 @@ from mcucompile.kernels.four_view_unrolled import FOUR_VIEW_UNROLLED
 from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
 from mcucompile.kernels.plain import PLAIN_KERNELS
 
+_SUMS = (DENSE_MULTIPLY, DENSE_SHIFT, DENSE_BINS, DENSE_QUARTER_SQUARE)
+
 KERNELS: tuple[Kernel, ...] = (
-    DENSE_MULTIPLY,
-    DENSE_SHIFT,
-    DENSE_BINS,
-    DENSE_QUARTER_SQUARE,
+    *_SUMS,
+    *(ConvPatches(kernel.name, "conv", "kernels/conv_patches.c.j2", kernel) for kernel in _SUMS),
     FOUR_VIEW_UNROLLED,
     *PLAIN_KERNELS,
 )

@@ -1,39 +1,73 @@
-"""What all kernels of the dense layer share: its sizes, packed weights and requantization."""
+"""What all kernels of weighted sums share: sizes, packed weights and requantization.
+
+A dense layer is one sum for each output and row; a convolution is the same for each window, whose values
+lie together (kernels/conv_patches.py), so that every kernel here serves both.
+"""
 
 import math
+from dataclasses import dataclass
 
-from mcucompile.encodings import pack
+from mcucompile.encodings import Weights, pack
+from mcucompile.ir import Format
 from mcucompile.kernels.kernel import Context, Cost, Layer
 from mcucompile.kernels.requantize import requantize_code
-from mcucompile.ops import IntegerDense
+from mcucompile.numerics import Requantization
+from mcucompile.ops import IntegerConv, IntegerDense
 
 
-def dense_of(layer: Layer) -> IntegerDense:
-    """Return the layer's operator as a dense layer."""
-    if not isinstance(layer.op, IntegerDense):
-        raise TypeError(f"{layer.op.kind} is not a dense layer")
-    return layer.op
+@dataclass(frozen=True, slots=True, eq=False)
+class Sums:
+    """The weighted sums of a layer.
+
+    Attributes:
+        weights: (n_out, n_in).
+        requantize: of the sums.
+        rows: how often they are made in one inference.
+        groups: outputs are split evenly over groups, each with n_in inputs of its own.
+        input, output: formats.
+        part: suffix of the C function's name, "" if the sums are the whole layer.
+    """
+
+    weights: Weights
+    requantize: Requantization
+    rows: int
+    groups: int
+    input: Format
+    output: Format
+    part: str
+
+
+def sums_of(layer: Layer) -> Sums:
+    """Return the weighted sums of a dense layer or a convolution."""
+    op = layer.op
+    if isinstance(op, IntegerDense):
+        rows = math.prod(layer.shapes[0][:-1])
+        return Sums(op.weights, op.requantize, rows, 1, layer.formats[0], layer.output_format, "")
+    if isinstance(op, IntegerConv):
+        return Sums(op.weights, op.requantize, 1, op.groups, layer.formats[0], layer.output_format, "_window")
+    raise TypeError(f"{op.kind} has no weighted sums")
 
 
 def dense_context(layer: Layer) -> Context:
     """Return sizes, packed weights (rows of bytes) and the requantization."""
-    op = dense_of(layer)
-    n_out, n_in = op.weights.codes.shape
+    sums = sums_of(layer)
+    n_out, n_in = sums.weights.codes.shape
     return {
         "n_in": int(n_in),
         "n_out": int(n_out),
-        "rows": math.prod(layer.shapes[0][:-1]),
-        "bits": op.weights.bits,
-        "weights": tuple(tuple(int(b) for b in row) for row in pack(op.weights)),
-        "requantize": requantize_code(op.requantize, layer.output_format),
+        "rows": sums.rows,
+        "groups": sums.groups,
+        "part": sums.part,
+        "bits": sums.weights.bits,
+        "weights": tuple(tuple(int(b) for b in row) for row in pack(sums.weights)),
+        "requantize": requantize_code(sums.requantize, sums.output),
     }
 
 
 def dense_cost(layer: Layer, *, per_weight: int, per_output: int, table_bytes: int = 0, stack_bytes: int = 0) -> Cost:
     """Return the cost of a loop nest from its cost for each weight and each output."""
-    op = dense_of(layer)
-    rows = math.prod(layer.shapes[0][:-1])
-    n_out = op.weights.codes.shape[0]
-    requantize = requantize_code(op.requantize, layer.output_format)
-    instructions = rows * (per_weight * int(op.weights.codes.size) + (per_output + 12) * n_out)
-    return Cost(instructions, op.weights.packed_bytes + requantize.table_bytes + table_bytes, stack_bytes)
+    sums = sums_of(layer)
+    n_out = sums.weights.codes.shape[0]
+    requantize = requantize_code(sums.requantize, sums.output)
+    instructions = sums.rows * (per_weight * int(sums.weights.codes.size) + (per_output + 12) * n_out)
+    return Cost(instructions, sums.weights.packed_bytes + requantize.table_bytes + table_bytes, stack_bytes)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcucompile.kernels.dense import dense_context, dense_cost, dense_of
+from mcucompile.encodings import Weights
+from mcucompile.kernels.dense import dense_context, dense_cost, sums_of
 from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
 from mcucompile.numerics import canonical_signed_digits
-from mcucompile.ops import IntegerDense
 
 _MAX_CODES = 130
 
@@ -33,34 +33,34 @@ class DenseBins(Kernel):
 
     def refusal(self, layer: Layer, core: Core) -> str | None:  # noqa: ARG002 - any core will do
         """Refuse encodings with too many codes for bins on the stack."""
-        codes = len(dense_of(layer).weights.code_values)
+        codes = len(sums_of(layer).weights.code_values)
         return None if codes <= _MAX_CODES else f"{codes} distinct weights need too many bins"
 
     def cost(self, layer: Layer) -> Cost:
         """Nine instructions for each weight; clearing, folding and combining the bins for each output."""
-        op = dense_of(layer)
-        bins = len(op.weights.code_values)
-        digits = sum(len(step.plus) + len(step.minus) + 1 for step in horner_steps(op))
+        weights = sums_of(layer).weights
+        bins = len(weights.code_values)
+        digits = sum(len(step.plus) + len(step.minus) + 1 for step in horner_steps(weights))
         return dense_cost(layer, per_weight=9, per_output=9 * bins + 3 * digits, stack_bytes=4 * bins)
 
     def context(self, layer: Layer) -> Context:
         """Add how bins are folded and combined."""
-        op = dense_of(layer)
-        first, last, partner = _folding(op)
+        weights = sums_of(layer).weights
+        first, last, partner = _folding(weights)
         return {
             **dense_context(layer),
-            "bins": len(op.weights.code_values),
+            "bins": len(weights.code_values),
             "fold_first": first,
             "fold_last": last,
             "fold_partner": partner,
-            "steps": horner_steps(op),
+            "steps": horner_steps(weights),
         }
 
 
-def horner_steps(op: IntegerDense) -> tuple[HornerStep, ...]:
+def horner_steps(weights: Weights) -> tuple[HornerStep, ...]:
     """Return the steps that make sum_k value[k] * bin[k] over the folded bins that some weight uses."""
     digits: dict[int, list[tuple[int, int]]] = {}
-    for code, value in _folded_values(op):
+    for code, value in _folded_values(weights):
         for sign, shift in canonical_signed_digits(value):
             digits.setdefault(shift, []).append((sign, code))
     steps = []
@@ -74,17 +74,17 @@ def horner_steps(op: IntegerDense) -> tuple[HornerStep, ...]:
     return tuple(steps)
 
 
-def _folded_values(op: IntegerDense) -> Iterator[tuple[int, int]]:
+def _folded_values(weights: Weights) -> Iterator[tuple[int, int]]:
     """Yield (code, value) of the positive values that a weight, of either sign, has."""
-    used = {abs(int(v)) for v in np.unique(op.weights.values)}
-    for code, value in enumerate(op.weights.code_values):
+    used = {abs(int(v)) for v in np.unique(weights.values)}
+    for code, value in enumerate(weights.code_values):
         if value > 0 and int(value) in used:
             yield code, int(value)
 
 
-def _folding(op: IntegerDense) -> tuple[int, int, str]:
+def _folding(weights: Weights) -> tuple[int, int, str]:
     """Return first and last positive code and, as C, the code of k's negative: every codebook is symmetric."""
-    values = op.weights.code_values
+    values = weights.code_values
     positive = np.flatnonzero(values > 0)
     first, last = int(positive[0]), int(positive[-1])
     for offset in range(1, len(values)):
@@ -92,7 +92,7 @@ def _folding(op: IntegerDense) -> tuple[int, int, str]:
             return first, last, f"k + {offset}U"
     if np.array_equal(values[len(values) - positive], -values[positive]):
         return first, last, f"{len(values)}U - k"
-    raise ValueError(f"the values of {op.weights.encoding} are not symmetric around 0")
+    raise ValueError(f"the values of {weights.encoding} are not symmetric around 0")
 
 
 DENSE_BINS = DenseBins("bins", "dense", "kernels/dense_bins.c.j2")

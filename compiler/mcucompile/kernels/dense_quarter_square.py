@@ -5,7 +5,7 @@ x * w = floor((x + w)**2 / 4) - floor((x - w)**2 / 4), exact for integers of any
 
 from dataclasses import dataclass
 
-from mcucompile.kernels.dense import dense_context, dense_cost, dense_of
+from mcucompile.kernels.dense import dense_context, dense_cost, sums_of
 from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
 
 
@@ -14,8 +14,11 @@ class DenseQuarterSquare(Kernel):
     """For int8 weights on any core; its table takes about 1 KB of flash, shared by all such layers."""
 
     def refusal(self, layer: Layer, core: Core) -> str | None:  # noqa: ARG002 - any core will do
-        """Refuse encodings whose code is not an 8-bit integer."""
-        return None if dense_of(layer).weights.encoding == "int8" else "needs int8 weights"
+        """Refuse encodings whose code is not an 8-bit integer, and inputs that would need a huge table."""
+        sums = sums_of(layer)
+        return (
+            None if sums.weights.encoding == "int8" and sums.input.bits == 8 else "needs int8 weights and 8-bit inputs"
+        )
 
     def cost(self, layer: Layer) -> Cost:
         """Fifteen instructions for each weight."""
@@ -28,7 +31,7 @@ class DenseQuarterSquare(Kernel):
     @staticmethod
     def reach(layer: Layer) -> int:
         """Return the largest |x| + |w|."""
-        source = layer.formats[0]
+        source = sums_of(layer).input
         return max(-source.minimum, source.maximum) + 127
 
 

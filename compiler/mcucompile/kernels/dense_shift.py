@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from mcucompile.encodings import ENCODINGS
 from mcucompile.encodings.log_quant import LogQuant
-from mcucompile.kernels.dense import dense_context, dense_cost, dense_of
+from mcucompile.kernels.dense import dense_context, dense_cost, sums_of
 from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
 
 
@@ -29,7 +29,7 @@ class DenseShift(Kernel):
 
 
 def _log_quant(layer: Layer) -> LogQuant | None:
-    encoding = ENCODINGS[dense_of(layer).weights.encoding]
+    encoding = ENCODINGS[sums_of(layer).weights.encoding]
     return encoding if isinstance(encoding, LogQuant) else None
 
 

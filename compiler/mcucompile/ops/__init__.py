@@ -8,6 +8,7 @@ from mcucompile.lowering import RealOp
 from mcucompile.ops.add import Add, IntegerAdd
 from mcucompile.ops.affine import Affine, IntegerAffine
 from mcucompile.ops.arg_max import ArgMax
+from mcucompile.ops.conv import Conv, IntegerConv
 from mcucompile.ops.dense import Dense, IntegerDense
 from mcucompile.ops.four_view import FourView
 from mcucompile.ops.relu import IntegerRelu, Relu
@@ -16,17 +17,53 @@ from mcucompile.ops.softmax import IntegerSoftmax, Softmax
 from mcucompile.ops.transpose import Transpose
 
 REAL_OPERATORS: tuple[type[RealOp], ...] = (
-    Dense, Affine, Add, Relu, Reshape, Transpose, Softmax, ArgMax, FourView,
-)  # fmt: skip
+    Dense,
+    Conv,
+    Affine,
+    Add,
+    Relu,
+    Reshape,
+    Transpose,
+    Softmax,
+    ArgMax,
+    FourView,
+)
+# Those with weights, which have an encoding.
+WEIGHTED_OPERATORS = (Dense, Conv)
 INTEGER_OPERATORS: dict[str, type[Op]] = {
     operator.__name__: operator
     for operator in (
-        IntegerDense, IntegerAffine, IntegerAdd, IntegerRelu, Reshape, Transpose, IntegerSoftmax, ArgMax, FourView,
+        IntegerDense,
+        IntegerConv,
+        IntegerAffine,
+        IntegerAdd,
+        IntegerRelu,
+        Reshape,
+        Transpose,
+        IntegerSoftmax,
+        ArgMax,
+        FourView,
     )
-}  # fmt: skip
+}
 
 __all__ = [
-    "INTEGER_OPERATORS", "REAL_OPERATORS",
-    "Add", "Affine", "ArgMax", "Dense", "FourView", "IntegerAdd", "IntegerAffine", "IntegerDense", "IntegerRelu",
-    "IntegerSoftmax", "Relu", "Reshape", "Softmax", "Transpose",
-]  # fmt: skip
+    "INTEGER_OPERATORS",
+    "REAL_OPERATORS",
+    "WEIGHTED_OPERATORS",
+    "Add",
+    "Affine",
+    "ArgMax",
+    "Conv",
+    "Dense",
+    "FourView",
+    "IntegerAdd",
+    "IntegerAffine",
+    "IntegerConv",
+    "IntegerDense",
+    "IntegerRelu",
+    "IntegerSoftmax",
+    "Relu",
+    "Reshape",
+    "Softmax",
+    "Transpose",
+]

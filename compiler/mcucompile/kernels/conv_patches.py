@@ -1,0 +1,85 @@
+"""Convolution by any kernel of weighted sums: each window's values are laid together and summed like a row.
+
+The copy costs a few instructions for each value, once for all outputs; a pointwise convolution needs none.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
+from mcucompile.ops import IntegerConv
+
+# Instructions to copy one value into the patch, and around each output pixel.
+_PER_VALUE, _PER_PIXEL = 5, 60
+
+
+@dataclass(frozen=True, slots=True)
+class ConvPatches(Kernel):
+    """A convolution around another kernel.
+
+    Attributes:
+        sums: the kernel that makes the weighted sums of one window.
+    """
+
+    sums: Kernel
+
+    def refusal(self, layer: Layer, core: Core) -> str | None:
+        """Refuse what the inner kernel refuses."""
+        return self.sums.refusal(layer, core)
+
+    def cost(self, layer: Layer) -> Cost:
+        """Every output pixel takes a patch and the sums over it; the patch is on the stack."""
+        op = conv_of(layer)
+        inner = self.sums.cost(layer)
+        values = 0 if _reads_in_place(op) else _patch_values(op)
+        pixels = math.prod(layer.output_shape[:3])
+        return replace(
+            inner,
+            instructions=pixels * (inner.instructions + _PER_VALUE * values + _PER_PIXEL),
+            stack_bytes=inner.stack_bytes + values * layer.formats[0].item_bytes,
+        )
+
+    def context(self, layer: Layer) -> Context:
+        """Add the geometry. Strides are in elements of the input."""
+        op = conv_of(layer)
+        n, height, width, channels = layer.shapes[0]
+        if op.planar:
+            height, width, channels = width, channels, height
+        row, column, channel = (width, 1, height * width) if op.planar else (width * channels, channels, 1)
+        window = op.window
+        _, out_rows, out_columns, n_out = layer.output_shape
+        return {
+            **self.sums.context(layer),
+            "sums_template": self.sums.template,
+            "images": n,
+            "height": height,
+            "width": width,
+            "channels": channels,
+            "group_channels": channels // op.groups,
+            "image_elements": height * width * channels,
+            "row_stride": row,
+            "column_stride": column,
+            "channel_stride": channel,
+            "window": window,
+            "taps": window.taps,
+            "out_rows": out_rows,
+            "out_columns": out_columns,
+            "row_elements": out_columns * n_out,
+            "patch": 0 if _reads_in_place(op) else _patch_values(op),
+            "fill": op.fill,
+        }
+
+
+def conv_of(layer: Layer) -> IntegerConv:
+    """Return the layer's operator as a convolution."""
+    if not isinstance(layer.op, IntegerConv):
+        raise TypeError(f"{layer.op.kind} is not a convolution")
+    return layer.op
+
+
+def _reads_in_place(op: IntegerConv) -> bool:
+    return op.window.is_pointwise and not op.planar
+
+
+def _patch_values(op: IntegerConv) -> int:
+    return int(op.weights.codes.shape[1]) * op.groups

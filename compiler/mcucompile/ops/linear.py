@@ -1,0 +1,173 @@
+"""What every layer of weighted sums shares: choosing its weights' integers, scales and requantization.
+
+A dense layer is one such sum over a row, a convolution one over each window; groups see disjoint inputs.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mcucompile.encodings import Codebook, Weights
+from mcucompile.errors import QuantizationError
+from mcucompile.ir import Array, Format, Source
+from mcucompile.lowering import Lowering, best_format, largest
+from mcucompile.numerics import INT32_MAX, Int, Real, Requantization, requantization
+
+_CHANNEL_CLIPS = np.linspace(1.0, 0.4, 31)
+# Rows of inputs that moments are taken over; more do not change which scale is best.
+MAX_ROWS = 4096
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LinearLayer:
+    """A layer of weighted sums as its quantization sees it.
+
+    Attributes:
+        source: for errors.
+        weight: (n_out, n_in) of each output over its own group's inputs.
+        bias: (n_out,).
+        relu: the result is clamped at 0.
+        rows: (groups, rows, n_in) real inputs from the samples; outputs are split evenly over groups.
+    """
+
+    source: Source
+    weight: Real
+    bias: Real
+    relu: bool
+    rows: Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoweredLinear:
+    """The integers of a layer of weighted sums."""
+
+    weights: Weights
+    requantize: Requantization
+    format: Format
+
+
+def lower_linear(lowering: Lowering, layer: LinearLayer) -> LoweredLinear:
+    """Encode the weights and choose scales for which the requantization multiplier is exact.
+
+    A channel's (or, for logarithmic encodings, the output's) scale is free within a clip that
+    measures well, so it is taken from those that make the multiplier a short one: then rounding it
+    costs nothing.
+
+    Raises:
+        QuantizationError: a weight is not finite.
+    """
+    source, weight = lowering.formats[0], layer.weight
+    if not np.isfinite(weight).all():
+        raise QuantizationError(layer.source, "a weight is not a finite number", "re-train or repair the model")
+    codebooks = list(lowering.encoding.codebooks(weight, _value_bits(lowering, weight)))
+    codebook = codebooks[0]
+    if codebook.per_channel:
+        format_ = lowering.output_format(signed=not layer.relu)
+        scale = _channel_scales(lowering, layer, codebook, format_)
+    else:
+        codebook = _best_codebook(lowering, layer, codebooks)
+        scale = np.array([codebook.scale])
+        format_ = _fitted_format(lowering, source.scale * codebook.scale, signed=not layer.relu)
+    codes = lowering.encoding.encode(weight, codebook, scale[:, None])
+    weights = Weights(
+        lowering.encoding.name, lowering.encoding.bits, codes, codebook.values, scale, codebook.parameters
+    )
+    bias = layer.bias
+    if lowering.corrects_bias:
+        # What rounding the weights moves the mean of each sum by, the bias takes back (Nagel et al.,
+        # arXiv:1906.04721, section 4.2, with the mean from samples).
+        mean = _of_outputs(layer, layer.rows.mean(axis=1, dtype=np.float64))
+        bias = bias + ((weight - weights.values * scale[:, None]) * mean).sum(axis=1)
+    requantize = requantization(
+        source.scale * scale / format_.scale,
+        bias / (source.scale * scale) - source.zero_point * weights.values.sum(axis=1),
+        minimum=max(format_.minimum, format_.zero_point) if layer.relu else format_.minimum,
+        maximum=format_.maximum,
+        zero_point=format_.zero_point,
+        multipliers=lowering.multipliers,
+    )
+    return LoweredLinear(weights, requantize, format_)
+
+
+def some_rows(rows: Array) -> Array:
+    """Return at most MAX_ROWS of the rows (..., rows, n_in), evenly spread, always the same ones."""
+    count = rows.shape[-2]
+    if count <= MAX_ROWS:
+        return rows
+    return rows[..., np.linspace(0, count - 1, MAX_ROWS).astype(np.int64), :]
+
+
+def weighted_bounds(values: Int, format_: Format) -> tuple[Int, Int]:
+    """Return the smallest and largest sum of each output for any input codes, (n_out,) each. values: (n_out, n_in)."""
+    ends = np.stack([values * format_.minimum, values * format_.maximum])
+    return ends.min(axis=0).sum(axis=1), ends.max(axis=0).sum(axis=1)
+
+
+def nearest_exact(gain: Real, multipliers: tuple[int, ...]) -> Real:
+    """Return, for each gain, the nearest m * 2**k in log distance, m one of the multipliers."""
+    mantissas = np.array(sorted({m / 2.0 ** math.floor(math.log2(m)) for m in multipliers} | {2.0}))
+    octave = 2.0 ** np.floor(np.log2(gain))
+    distance = np.abs(np.log(mantissas[None, :] * octave[:, None] / gain[:, None]))
+    return np.asarray(mantissas[np.argmin(distance, axis=1)] * octave)
+
+
+def _of_outputs(layer: LinearLayer, of_groups: Real) -> Real:
+    """Return for each output what its group has: (groups, ...) -> (n_out, ...)."""
+    return np.repeat(of_groups, len(layer.weight) // len(of_groups), axis=0)
+
+
+def _value_bits(lowering: Lowering, weight: Real) -> int:
+    """Return how large a weight's integer may be so that no sum can leave int32."""
+    source = lowering.formats[0]
+    magnitude = np.abs(weight)
+    row = float((magnitude.sum(axis=1) / (magnitude.max() or 1.0)).max())
+    reach = max(abs(source.minimum), source.maximum) * max(row, 1.0)
+    widest = max(lowering.multipliers) * 2
+    return max(int(math.log2(INT32_MAX / (widest * 2 * reach))), 2)
+
+
+def _channel_scales(lowering: Lowering, layer: LinearLayer, codebook: Codebook, format_: Format) -> Real:
+    """Return (n_out,) scales: each the one with the least error among those with an exact multiplier."""
+    weight = layer.weight
+    importance = _of_outputs(layer, np.mean(np.square(layer.rows, dtype=np.float64), axis=1)) + 1e-12
+    limit = int(codebook.values.max())
+    unit = format_.scale / lowering.formats[0].scale
+    peak = np.abs(weight).max(axis=1)
+    peak[peak == 0] = float(peak.max()) or 1.0
+    best = np.full(len(weight), np.inf)
+    scales = np.ones(len(weight))
+    for wanted in (peak / limit)[None, :] * _CHANNEL_CLIPS[:, None]:
+        scale = nearest_exact(wanted / unit, lowering.multipliers) * unit
+        rounded = codebook.values[lowering.encoding.encode(weight, codebook, scale[:, None])] * scale[:, None]
+        error = (np.square(weight - rounded) * importance).sum(axis=1)
+        better = error < best
+        best = np.where(better, error, best)
+        scales = np.where(better, scale, scales)
+    return scales
+
+
+def _best_codebook(lowering: Lowering, layer: LinearLayer, codebooks: list[Codebook]) -> Codebook:
+    """Return the codebook whose sums differ least on the calibration samples."""
+    groups, _, n_in = layer.rows.shape
+    rows = layer.rows.astype(np.float64)
+
+    def output_error(codebook: Codebook) -> float:
+        codes = lowering.encoding.encode(layer.weight, codebook, np.array([[codebook.scale]]))
+        difference: npt.NDArray[np.float64] = layer.weight - codebook.values[codes] * codebook.scale
+        return float(np.mean(np.square(rows @ difference.reshape(groups, -1, n_in).transpose(0, 2, 1))))
+
+    return min(codebooks, key=output_error)
+
+
+def _fitted_format(lowering: Lowering, unit: float, *, signed: bool) -> Format:
+    """Return the output format, its scale one for which `unit` has an exact multiplier."""
+    wanted = lowering.output_format(signed=signed)
+    octaves = wanted.scale * np.array([0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.5])
+    # unit / scale must be m * 2**-k: take the scales that are unit / (m * 2**-k).
+    scales = sorted({float(unit / g) for g in nearest_exact(unit / octaves, lowering.multipliers)})
+    if lowering.is_result:
+        enough = [scale for scale in scales if scale >= largest(lowering.output) / INT32_MAX]
+        return Format(32, True, min(enough, key=lambda scale: abs(math.log(scale / wanted.scale))))
+    return best_format(lowering.output, signed=signed, bits=lowering.activation_bits, scales=scales)
