@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+from graphs_convolution import CONVOLUTIONS
 from mcucompile.ir import Format, Graph, Op, Source, Tensor, build_graph
 from mcucompile.ops import Add, Affine, ArgMax, Dense, FourView, Relu, Reshape, Softmax, Transpose
 
@@ -110,4 +111,5 @@ GRAPHS: dict[str, Callable[[np.random.Generator], Graph]] = {
         (_named(FourView, "f", ("x",), zone_height=3, zone_width=5, shift=3), dense(r, "f", "y", 32, 4)),
         BYTES,
     ),
+    **CONVOLUTIONS,
 }

@@ -100,6 +100,33 @@ def _axes(op_type: str, shape: tuple[int, ...], axes: list[int], oldest: int = 7
     return Case(model, shape, oldest)
 
 
+def _conv(x: tuple[int, ...], w: tuple[int, ...], oldest: int = 7, *, bias: bool = True, **attributes: Any) -> Case:
+    """Convolution of planes."""
+
+    def model(opset: int, random: Random) -> onnx.ModelProto:
+        constants = {"w": _float(random, *w)} | ({"b": _float(random, w[0])} if bias else {})
+        return make_model([node("Conv", "x w b" if bias else "x w", **attributes)], x, constants, opset=opset)
+
+    return Case(model, x, oldest)
+
+
+def _conv_bn_add(opset: int, random: Random) -> onnx.ModelProto:
+    """A residual block: the transpositions around its convolutions cancel."""
+    nodes = [
+        node("Conv", "x w", "a", pads=[1, 1, 1, 1]),
+        node("BatchNormalization", "a s b m v", "n"),
+        node("Relu", "n", "r"),
+        node("Conv", "r w2", "c", pads=[1, 1, 1, 1]),
+        node("Add", "c n", "d"),
+        node("Relu", "d", "e"),
+        node("Flatten", "e", "f"),
+        node("MatMul", "f g"),
+    ]
+    constants = {name: _float(random, 4) for name in "sbm"} | {"v": np.float32(random.uniform(0.1, 2, 4))}
+    constants |= {"w": _float(random, 4, 3, 3, 3), "w2": _float(random, 4, 4, 3, 3), "g": _float(random, 4 * 20, 3)}
+    return make_model(nodes, (1, 3, 5, 4), constants, opset=opset)
+
+
 def _batch_norm(shape: tuple[int, ...], **attributes: Any) -> Case:
     def model(opset: int, random: Random) -> onnx.ModelProto:
         c = shape[1]
@@ -203,6 +230,16 @@ def _mlp(opset: int, random: Random) -> onnx.ModelProto:
 
 
 CASES: dict[str, Case] = {
+    "conv": _conv((1, 3, 7, 6), (4, 3, 3, 2)),
+    "conv_pads": _conv((1, 3, 7, 6), (4, 3, 3, 2), pads=[1, 0, 2, 1], strides=[2, 1], kernel_shape=[3, 2]),
+    "conv_no_bias": _conv((1, 2, 5, 5), (3, 2, 3, 3), bias=False, auto_pad="SAME_UPPER", strides=[2, 2]),
+    "conv_same_lower": _conv((1, 2, 6, 6), (3, 2, 3, 3), auto_pad="SAME_LOWER", strides=[2, 2]),
+    "conv_valid": _conv((1, 2, 6, 6), (3, 2, 3, 3), auto_pad="VALID"),
+    "conv_dilated": _conv((1, 2, 9, 9), (3, 2, 3, 3), dilations=[2, 3], pads=[1, 2, 0, 1]),
+    "conv_groups": _conv((1, 6, 5, 5), (4, 3, 3, 3), group=2),
+    "conv_depthwise": _conv((1, 4, 6, 6), (8, 1, 3, 3), group=4, pads=[1, 1, 1, 1]),
+    "conv_1d": _conv((1, 3, 12), (4, 3, 5), strides=[2], pads=[2, 1], dilations=[2]),
+    "conv_bn_add": Case(_conv_bn_add, (1, 3, 5, 4)),
     "gemm": _gemm((4, 5), (5,)),
     "gemm_no_bias": _gemm((4, 5), None),
     "gemm_row_bias": _gemm((4, 5), (1, 5)),

@@ -34,17 +34,17 @@ def _quantized(name: str, weights: str, *, signed_input: bool = False) -> tuple[
 
 
 def test_the_tables_are_complete() -> None:
-    assert len(GRAPHS) == 18
+    assert len(GRAPHS) == 32
     assert len(ENCODINGS) == 13
     assert {kernel.kind for kernel in KERNELS} == {
-        "dense", "affine", "add", "relu", "transpose", "softmax", "arg_max", "four_view",
+        "dense", "conv", "affine", "add", "relu", "transpose", "softmax", "arg_max", "four_view",
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("has_multiplier", [True, False])
 @pytest.mark.parametrize("weights", ENCODINGS)
 def test_every_encoding_and_kernel(weights: str, has_multiplier: bool, tmp_path: Path) -> None:
-    for name in ("dense_relu_dense", "dense_signed_middle", "dense_rows"):
+    for name in ("dense_relu_dense", "dense_signed_middle", "dense_rows", "conv_same", "conv_groups"):
         for signed_input in (False, True):
             _, integers, codes = _quantized(name, weights, signed_input=signed_input)
             model = plan_model(integers, has_multiplier=has_multiplier)

@@ -73,6 +73,13 @@ class RealOp(Op):
     def lower(self, lowering: Lowering) -> Lowered:
         """Return the integer operator and its output's format, or raise QuantizationError."""
 
+    def permuted(self, _permutation: tuple[int, ...]) -> "RealOp | None":
+        """Return the operator g with self(transpose(x, p)) == transpose(g(x), p), None if there is none.
+
+        Several inputs are all permuted alike. passes/sink_transposes.py moves transpositions by it.
+        """
+        return None
+
 
 def largest(values: Array) -> float:
     """Return the largest magnitude, 1.0 for all zeros."""

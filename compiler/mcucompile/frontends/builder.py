@@ -145,14 +145,17 @@ class Builder:
         """Return the same elements in the same order; no operator if the shape is the same."""
         return x if x.shape == shape else replace(self.emit(Reshape, (x,), shape=shape), kind=x.kind)
 
-    def transpose(self, x: Activation, permutation: Sequence[int]) -> Activation:
-        """Permute the axes; if only axes of length 1 move, the elements keep their order."""
+    def transpose(self, x: Activation, permutation: Sequence[int], *, part: str = "") -> Activation:
+        """Permute the axes; if only axes of length 1 move, the elements keep their order.
+
+        part: suffix of the operator's name, for one that its node's name does not fit.
+        """
         if sorted(permutation) != list(range(len(x.shape))):
             raise ModelError(self.source, f"permutes {x.shape} by {tuple(permutation)}", "use each axis once")
         long = [axis for axis in permutation if x.shape[axis] != 1]
         if long == sorted(long):
             return self.reshape(x, tuple(x.shape[axis] for axis in permutation))
-        return replace(self.emit(Transpose, (x,), permutation=tuple(permutation)), kind=x.kind)
+        return replace(self.emit(Transpose, (x,), part=part, permutation=tuple(permutation)), kind=x.kind)
 
     def softmax(self, x: Activation, axis: int) -> Activation:
         """Softmax along one axis, counted from the front; the axes after it are 1 long."""
@@ -207,9 +210,11 @@ class Builder:
             )
         return single
 
-    def emit(self, operator: type[RealOp], inputs: tuple[Activation, ...], **fields: Any) -> Activation:
-        """Append an operator and return its output."""
-        name = self._names.take(self.source.node)
+    def emit(
+        self, operator: type[RealOp], inputs: tuple[Activation, ...], *, part: str = "", **fields: Any
+    ) -> Activation:
+        """Append an operator, named after the node and the part of it that it is, and return its output."""
+        name = self._names.take(self.source.node + part)
         tensor = self._tensors.take(name)
         op = operator(name=name, inputs=tuple(x.tensor for x in inputs), output=tensor, source=self.source, **fields)
         shape = op.output_shape(*(x.shape for x in inputs))

@@ -74,6 +74,15 @@ class Node:
             raise RefusalError(f"lacks the integer attribute '{name}'", f"set '{name}' on the node")
         return value
 
+    def text(self, name: str, default: str) -> str:
+        """Return an attribute that is a string."""
+        value = self.attributes.get(name, default)
+        if isinstance(value, bytes):
+            return value.decode("utf-8", errors="replace")
+        if not isinstance(value, str):
+            raise RefusalError(f"has an attribute '{name}' that is no string", "export the model again")
+        return value
+
     def axis(self, default: int, rank: int, *, name: str = "axis") -> int:
         """Return an axis attribute, counted from the front."""
         return self.normalised(self.integer(name, default), rank)

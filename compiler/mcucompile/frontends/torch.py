@@ -36,7 +36,8 @@ from mcucompile.frontends.builder import MAX_ELEMENTS, Activation, Builder, Cons
 from mcucompile.frontends.files import MAX_FILE_BYTES, read_file
 from mcucompile.frontends.names import c_name, first_line, label
 from mcucompile.frontends.refusals import Refusal, RefusalError, unsupported
-from mcucompile.frontends.torch_ops import CONVERTERS, Call, advice
+from mcucompile.frontends.torch_call import Call
+from mcucompile.frontends.torch_ops import CONVERTERS, advice
 from mcucompile.ir import Format, Graph, Shape, Source
 
 _INPUT_FORMATS = {

@@ -31,6 +31,10 @@ class Add(RealOp):
         y = inputs[0].astype(np.float32) + inputs[1]
         return np.maximum(y, 0) if self.relu else y
 
+    def permuted(self, _permutation: tuple[int, ...]) -> "Add":
+        """The same operator."""
+        return self
+
     def lower(self, lowering: Lowering) -> Lowered:
         """Choose an output scale near the best one for which both multipliers are nearly exact."""
         first, second = lowering.formats

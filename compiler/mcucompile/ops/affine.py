@@ -1,6 +1,6 @@
 """Scale and offset along one axis: y = x * scale[c] + offset[c] (batch-norm, or a constant's +, -, *, /)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -46,6 +46,10 @@ class Affine(RealOp):
     @property
     def _is_vector(self) -> bool:
         return len(self.scale) > 1
+
+    def permuted(self, permutation: tuple[int, ...]) -> "Affine":
+        """The channels lie along the axis that becomes `axis`."""
+        return replace(self, axis=permutation[self.axis] if self._is_vector else 0)
 
     def lower(self, lowering: Lowering) -> Lowered:
         """Requantize every channel with its own multiplier; a negative scale is a negative sign bit."""

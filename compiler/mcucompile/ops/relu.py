@@ -23,6 +23,10 @@ class Relu(RealOp):
         """Compute in the input's type."""
         return np.maximum(inputs[0], 0)
 
+    def permuted(self, _permutation: tuple[int, ...]) -> "Relu":
+        """The same operator."""
+        return self
+
     def lower(self, lowering: Lowering) -> Lowered:
         """Keep the format: codes below the zero point become the zero point."""
         source = lowering.formats[0]

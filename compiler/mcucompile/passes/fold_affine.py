@@ -1,18 +1,19 @@
-"""Fold scales and offsets (batch-norm, constants) into the fully connected layer before or after them."""
+"""Fold scales and offsets (batch-norm, constants) into the weighted layer before or after them."""
 
 from dataclasses import replace
 
 import numpy as np
 
 from mcucompile.ir import Array, Graph, Op
-from mcucompile.ops import Affine, Dense
+from mcucompile.ops import Affine, Conv, Dense
 
 
 def fold_affine(graph: Graph) -> Graph:
-    """Return the graph with every Affine that has a Dense or Affine neighbour folded into it.
+    """Return the graph with every Affine that has a Dense, Conv or Affine neighbour folded into it.
 
-    Needs: hoist_elementwise, so that neighbours are adjacent. Gives: no batch-norm after a Dense, no
-    standardisation before one. The folding is done in float64.
+    Needs: hoist_elementwise, so that neighbours are adjacent. Gives: no batch-norm after a weighted layer, no
+    standardisation before one, but for an offset before a convolution that pads: it pads with 0 after the
+    offset. The folding is done in float64.
     """
     while True:
         folded = _fold_one(graph)
@@ -27,25 +28,25 @@ def _fold_one(graph: Graph) -> Graph | None:
             continue
         before = graph.producer(op.inputs[0])
         alone = before is not None and len(graph.consumers(before.output)) == 1 and before.output not in graph.outputs
-        if alone and isinstance(before, (Dense, Affine)) and not before.relu:
+        if alone and isinstance(before, Dense | Conv | Affine) and not before.relu:
             merged = _into_previous(before, op, len(graph.tensors[op.output].shape) - 1)
             if merged is not None:
                 return _replace_pair(graph, before, op, merged)
-        dense = _next_dense(graph, op)
-        if dense is not None and not op.relu:
-            is_adjacent = dense.inputs[0] == op.output
-            last = len(graph.tensors[op.output].shape) - 1
-            if len(op.scale) == 1 or (is_adjacent and op.axis == last):
-                return _into_next(graph, op, dense)
+        layer = _next_weighted(graph, op)
+        if layer is not None and not op.relu:
+            is_adjacent = layer.inputs[0] == op.output
+            channels = 1 if isinstance(layer, Conv) and layer.planar else len(graph.tensors[op.output].shape) - 1
+            if len(op.scale) == 1 or (is_adjacent and op.axis == channels):
+                return _into_next(graph, op, layer)
     return None
 
 
-def _into_previous(before: Dense | Affine, op: Affine, last_axis: int) -> Dense | Affine | None:
+def _into_previous(before: Dense | Conv | Affine, op: Affine, last_axis: int) -> Dense | Conv | Affine | None:
     scale, offset = op.scale.astype(np.float64), op.offset.astype(np.float64)
-    if isinstance(before, Dense):
+    if not isinstance(before, Affine):
         if len(scale) != 1 and op.axis != last_axis:
             return None
-        weight = before.weight.astype(np.float64) * scale[:, None]
+        weight = before.weight.astype(np.float64) * scale.reshape(-1, *(1,) * (before.weight.ndim - 1))
         bias = before.bias.astype(np.float64) * scale + offset
         return replace(before, weight=_single(weight), bias=_single(bias), output=op.output, relu=op.relu)
     if before.axis != op.axis and len(before.scale) != 1 and len(scale) != 1:
@@ -61,28 +62,33 @@ def _into_previous(before: Dense | Affine, op: Affine, last_axis: int) -> Dense 
     )
 
 
-def _into_next(graph: Graph, op: Affine, dense: Dense) -> Graph:
-    weight = dense.weight.astype(np.float64)
-    n_in = weight.shape[1]
-    scale = np.broadcast_to(op.scale.astype(np.float64), (n_in,))
-    offset = np.broadcast_to(op.offset.astype(np.float64), (n_in,))
+def _into_next(graph: Graph, op: Affine, layer: Dense | Conv) -> Graph:
+    groups = layer.groups if isinstance(layer, Conv) else 1
+    weight = layer.weight.astype(np.float64)
+    inputs = weight.shape[-1] * groups
+    # (groups, 1 for a group's outputs, 1 for each tap, the group's inputs), so that it broadcasts to the weights.
+    shape = (groups, *(1,) * (weight.ndim - 1), weight.shape[-1])
+    scale = np.broadcast_to(op.scale.astype(np.float64), (inputs,)).reshape(shape)
+    offset = np.broadcast_to(op.offset.astype(np.float64), (inputs,)).reshape(shape)
+    grouped = weight.reshape(groups, -1, *weight.shape[1:])
+    added = (grouped * offset).reshape(len(weight), -1).sum(axis=1)
     merged = replace(
-        dense,
-        weight=_single(weight * scale),
-        bias=_single(dense.bias.astype(np.float64) + weight @ offset),
+        layer,
+        weight=_single((grouped * scale).reshape(weight.shape)),
+        bias=_single(layer.bias.astype(np.float64) + added),
     )
     ops: list[Op] = []
     for other in graph.ops:
         if other is op:
             continue
-        current = merged if other is dense else other
-        inputs = tuple(op.inputs[0] if name == op.output else name for name in current.inputs)
-        ops.append(replace(current, inputs=inputs))
+        current = merged if other is layer else other
+        read = tuple(op.inputs[0] if name == op.output else name for name in current.inputs)
+        ops.append(replace(current, inputs=read))
     return graph.replaced(ops=tuple(ops))
 
 
-def _next_dense(graph: Graph, op: Affine) -> Dense | None:
-    """Return the Dense that reads op, directly or through views that have no other reader."""
+def _next_weighted(graph: Graph, op: Affine) -> Dense | Conv | None:
+    """Return the layer that reads op, directly or through views that have no other reader."""
     tensor = op.output
     while tensor not in graph.outputs:
         readers = graph.consumers(tensor)
@@ -91,6 +97,9 @@ def _next_dense(graph: Graph, op: Affine) -> Dense | None:
         (reader,) = readers
         if isinstance(reader, Dense):
             return reader
+        if isinstance(reader, Conv):
+            pads = any((*reader.window.before, *reader.window.after))
+            return None if pads and op.offset.any() else reader
         if not reader.is_view:
             return None
         tensor = reader.output

@@ -3,17 +3,17 @@
 from dataclasses import replace
 
 from mcucompile.ir import Graph
-from mcucompile.ops import Add, Affine, Dense, Relu
+from mcucompile.ops import Add, Affine, Conv, Dense, Relu
 
 
 def fuse_relu(graph: Graph) -> Graph:
-    """Return the graph with each Relu that alone reads a Dense, Affine or Add fused into it.
+    """Return the graph with each Relu that alone reads a Dense, Conv, Affine or Add fused into it.
 
     Needs: fold_affine, so that no Affine stands between. Gives: unsigned formats after those layers.
     """
     for op in graph.ops:
         before = graph.producer(op.inputs[0])
-        if not isinstance(op, Relu) or not isinstance(before, (Dense, Affine, Add)):
+        if not isinstance(op, Relu) or not isinstance(before, (Dense, Conv, Affine, Add)):
             continue
         if len(graph.consumers(before.output)) != 1 or before.output in graph.outputs:
             continue

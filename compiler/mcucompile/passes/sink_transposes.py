@@ -1,0 +1,142 @@
+"""Move transpositions towards the result until they meet their inverse or a layer that can take them in.
+
+Convolutions work on channels-last images; the front-ends put a transposition before and after each. Between
+two of them only element-wise operators stand, which do not mind the order of axes.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from mcucompile.ir import Graph, Op, Shape, Tensor
+from mcucompile.lowering import RealOp
+from mcucompile.ops import Conv, Dense, Reshape, Transpose
+
+_CHANNELS_LAST = (0, 2, 3, 1)
+
+
+def sink_transposes(graph: Graph) -> Graph:
+    """Return the graph with fewer transpositions, often none.
+
+    Needs: nothing. Gives: convolutions whose neighbours are element-wise operators on the same layout; a
+    Dense behind a flattened image has its weights in the image's own order; a Conv that reads the graph's
+    input reads planes if the model does.
+    """
+    while True:
+        changed = _change_one(graph)
+        if changed is None:
+            return graph
+        graph = changed
+
+
+def _change_one(graph: Graph) -> Graph | None:
+    for op in graph.ops:
+        if isinstance(op, Transpose):
+            changed = (
+                _merge(graph, op)
+                or _sink(graph, op)
+                or _into_dense(graph, op)
+                or _into_conv(graph, op)
+                or _as_view(graph, op)
+            )
+            if changed is not None:
+                return changed
+    return None
+
+
+def _merge(graph: Graph, op: Transpose) -> Graph | None:
+    """Make one transposition of two, or none if they cancel."""
+    before = graph.producer(op.inputs[0])
+    if not isinstance(before, Transpose):
+        return None
+    permutation = tuple(before.permutation[axis] for axis in op.permutation)
+    if permutation != tuple(range(len(permutation))):
+        return _with(graph, {op: (replace(op, inputs=before.inputs, permutation=permutation),)})
+    if op.output in graph.outputs:
+        shape = graph.tensors[op.output].shape
+        view = Reshape(name=op.name, inputs=before.inputs, output=op.output, source=op.source, shape=shape)
+        return _with(graph, {op: (view,)})
+    return _with(graph, {op: ()}, renamed={op.output: before.inputs[0]})
+
+
+def _sink(graph: Graph, op: Transpose) -> Graph | None:
+    """Move a transposition below an operator all of whose inputs are transposed alike."""
+    for reader in graph.consumers(op.output):
+        producers = [graph.producer(name) for name in reader.inputs]
+        moved = reader.permuted(op.permutation) if isinstance(reader, RealOp) else None
+        if moved is None:
+            continue
+        alike = [p for p in producers if isinstance(p, Transpose) and p.permutation == op.permutation]
+        if len(alike) != len(producers):
+            continue
+        inner = f"{reader.output}@{op.name}"
+        above = replace(moved, inputs=tuple(p.inputs[0] for p in alike), output=inner)
+        below = replace(op, name=f"{reader.name}{_suffix(op)}", inputs=(inner,), output=reader.output)
+        shape = above.output_shape(*(graph.tensors[name].shape for name in above.inputs))
+        return _with(graph, {reader: (above, below)}, shapes={inner: shape})
+    return None
+
+
+def _into_dense(graph: Graph, op: Transpose) -> Graph | None:
+    """Let a Dense that reads the whole flattened tensor take its weights' columns in the order before."""
+    readers = graph.consumers(op.output)
+    view = readers[0] if len(readers) == 1 and op.output not in graph.outputs else None
+    if not isinstance(view, Reshape) or view.output in graph.outputs:
+        return None
+    layers = graph.consumers(view.output)
+    dense = layers[0] if len(layers) == 1 else None
+    source = graph.tensors[op.inputs[0]]
+    if not isinstance(dense, Dense) or dense.weight.shape[1] != source.size:
+        return None
+    order = np.arange(source.size).reshape(source.shape).transpose(op.permutation).reshape(-1)
+    weight = np.empty_like(dense.weight)
+    weight[:, order] = dense.weight
+    return _with(graph, {op: (), dense: (replace(dense, weight=weight),)}, renamed={op.output: op.inputs[0]})
+
+
+def _into_conv(graph: Graph, op: Transpose) -> Graph | None:
+    """Let convolutions read the planes of the graph's input as they are."""
+    if op.permutation != _CHANNELS_LAST or graph.producer(op.inputs[0]) is not None or op.output in graph.outputs:
+        return None
+    readers = graph.consumers(op.output)
+    convolutions = [reader for reader in readers if isinstance(reader, Conv) and not reader.planar]
+    if len(convolutions) != len(readers):
+        return None
+    planar: dict[Op, tuple[Op, ...]] = {conv: (replace(conv, planar=True),) for conv in convolutions}
+    return _with(graph, {op: (), **planar}, renamed={op.output: op.inputs[0]})
+
+
+def _as_view(graph: Graph, op: Transpose) -> Graph | None:
+    """Turn a transposition that only moves axes of length 1 into a view."""
+    shape = graph.tensors[op.inputs[0]].shape
+    long = [axis for axis in op.permutation if shape[axis] != 1]
+    if long != sorted(long):
+        return None
+    permuted = graph.tensors[op.output].shape
+    return _with(
+        graph, {op: (Reshape(name=op.name, inputs=op.inputs, output=op.output, source=op.source, shape=permuted),)}
+    )
+
+
+def _suffix(op: Transpose) -> str:
+    return "_channels_first" if op.permutation == (0, 3, 1, 2) else "_transposed"
+
+
+def _with(
+    graph: Graph,
+    replaced: dict[Op, tuple[Op, ...]],
+    *,
+    renamed: dict[str, str] | None = None,
+    shapes: dict[str, Shape] | None = None,
+) -> Graph:
+    """Return the graph with some operators replaced, tensors renamed and what nothing reads any more removed."""
+    names = renamed or {}
+    ops = [
+        replace(new, inputs=tuple(names.get(name, name) for name in new.inputs))
+        for op in graph.ops
+        for new in replaced.get(op, (op,))
+    ]
+    read = {name for op in ops for name in op.inputs} | set(graph.outputs)
+    kept = tuple(op for op in ops if op.output in read)
+    tensors = {**graph.tensors, **{name: Tensor(name, shape) for name, shape in (shapes or {}).items()}}
+    return graph.replaced(ops=kept, tensors=tensors)
