@@ -36,6 +36,10 @@ def trained_norm(channels: int, layer: type[nn.BatchNorm1d | nn.BatchNorm2d] = n
 
 # Modules by name, each with the shape of its input. The sizes of the layers' weights follow from the shapes.
 MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "conv2d": (lambda: nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.BatchNorm2d(4)), (1, 3, 7, 6)),
+    "conv2d_depthwise": (lambda: nn.Conv2d(4, 8, (3, 2), groups=4, dilation=(2, 1), bias=False), (1, 4, 7, 6)),
+    "conv2d_same": (lambda: nn.Conv2d(2, 3, 4, padding="same"), (1, 2, 6, 6)),
+    "conv1d": (lambda: nn.Conv1d(3, 4, 5, stride=2, padding=2), (1, 3, 12)),
     "linear": (lambda: nn.Linear(6, 4), (1, 6)),
     "linear_without_bias": (lambda: nn.Linear(6, 4, bias=False), (1, 6)),
     "linear_of_rows": (lambda: nn.Linear(6, 4), (1, 3, 6)),
