@@ -165,9 +165,7 @@ def nested(depth: int) -> bytes:
                 size.append(length & 127 | 128)
                 length >>= 7
             graph = bytes([tag, *size, length]) + graph
-    return (
-        VALID_BYTES + b"\x3a" + bytes([len(graph) & 127 | 128, len(graph) >> 7 & 127 | 128, len(graph) >> 14]) + graph
-    )
+    return VALID_BYTES + graph
 
 
 def written_twice() -> bytes:
