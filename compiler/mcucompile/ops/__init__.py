@@ -8,9 +8,12 @@ from mcucompile.lowering import RealOp
 from mcucompile.ops.add import Add, IntegerAdd
 from mcucompile.ops.affine import Affine, IntegerAffine
 from mcucompile.ops.arg_max import ArgMax
+from mcucompile.ops.average_pool import AveragePool, IntegerAveragePool
 from mcucompile.ops.conv import Conv, IntegerConv
 from mcucompile.ops.dense import Dense, IntegerDense
 from mcucompile.ops.four_view import FourView
+from mcucompile.ops.max_pool import MaxPool
+from mcucompile.ops.reduce import IntegerExtreme, IntegerSum, Reduce
 from mcucompile.ops.relu import IntegerRelu, Relu
 from mcucompile.ops.reshape import Reshape
 from mcucompile.ops.softmax import IntegerSoftmax, Softmax
@@ -27,6 +30,9 @@ REAL_OPERATORS: tuple[type[RealOp], ...] = (
     Softmax,
     ArgMax,
     FourView,
+    MaxPool,
+    AveragePool,
+    Reduce,
 )
 # Those with weights, which have an encoding.
 WEIGHTED_OPERATORS = (Dense, Conv)
@@ -43,6 +49,10 @@ INTEGER_OPERATORS: dict[str, type[Op]] = {
         IntegerSoftmax,
         ArgMax,
         FourView,
+        MaxPool,
+        IntegerAveragePool,
+        IntegerSum,
+        IntegerExtreme,
     )
 }
 
@@ -53,15 +63,21 @@ __all__ = [
     "Add",
     "Affine",
     "ArgMax",
+    "AveragePool",
     "Conv",
     "Dense",
     "FourView",
     "IntegerAdd",
     "IntegerAffine",
+    "IntegerAveragePool",
     "IntegerConv",
     "IntegerDense",
+    "IntegerExtreme",
     "IntegerRelu",
     "IntegerSoftmax",
+    "IntegerSum",
+    "MaxPool",
+    "Reduce",
     "Relu",
     "Reshape",
     "Softmax",

@@ -69,7 +69,7 @@ def lower_linear(lowering: Lowering, layer: LinearLayer) -> LoweredLinear:
     else:
         codebook = _best_codebook(lowering, layer, codebooks)
         scale = np.array([codebook.scale])
-        format_ = _fitted_format(lowering, source.scale * codebook.scale, signed=not layer.relu)
+        format_ = fitted_format(lowering, source.scale * codebook.scale, signed=not layer.relu)
     codes = lowering.encoding.encode(weight, codebook, scale[:, None])
     weights = Weights(
         lowering.encoding.name, lowering.encoding.bits, codes, codebook.values, scale, codebook.parameters
@@ -161,7 +161,7 @@ def _best_codebook(lowering: Lowering, layer: LinearLayer, codebooks: list[Codeb
     return min(codebooks, key=output_error)
 
 
-def _fitted_format(lowering: Lowering, unit: float, *, signed: bool) -> Format:
+def fitted_format(lowering: Lowering, unit: float, *, signed: bool) -> Format:
     """Return the output format, its scale one for which `unit` has an exact multiplier."""
     wanted = lowering.output_format(signed=signed)
     octaves = wanted.scale * np.array([0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.5])

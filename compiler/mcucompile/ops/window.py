@@ -1,5 +1,6 @@
 """Windows that slide over images (n, h, w, c): their geometry, and the values under them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +66,32 @@ class Window:
         right = max(int(columns.max()) + 1 - self.before[1] - x.shape[2], 0)
         padded = np.pad(x, ((0, 0), (self.before[0], below), (self.before[1], right), (0, 0)), constant_values=fill)
         return np.asarray(padded[:, rows[:, None, :, None], columns[None, :, None, :]])
+
+    def taps_of(self, x: Array, outputs: Pair, fill: float) -> Iterator[Array]:
+        """Yield what each tap sees, tap by tap in row order: x (m, h, w, c) -> (m, rows, columns, c)."""
+        ends = [
+            (outputs[axis] - 1) * self.strides[axis] + (self.size[axis] - 1) * self.dilations[axis] + 1
+            for axis in (0, 1)
+        ]
+        after = [max(ends[axis] - self.before[axis] - x.shape[axis + 1], 0) for axis in (0, 1)]
+        if any((*self.before, *after)):
+            margins = [(before, end) for before, end in zip(self.before, after, strict=True)]
+            x = np.pad(x, ((0, 0), *margins, (0, 0)), constant_values=fill)
+        for row in range(self.size[0]):
+            top = row * self.dilations[0]
+            rows = slice(top, top + (outputs[0] - 1) * self.strides[0] + 1, self.strides[0])
+            for column in range(self.size[1]):
+                left = column * self.dilations[1]
+                columns = slice(left, left + (outputs[1] - 1) * self.strides[1] + 1, self.strides[1])
+                yield x[:, rows, columns]
+
+
+def require_taps(op: Op, window: Window, image: Pair, outputs: Pair) -> None:
+    """Raise ModelError if a window sees nothing but padding."""
+    for axis, extent in enumerate(image):
+        positions = window.positions(axis, outputs[axis]) - window.before[axis]
+        if not ((positions >= 0) & (positions < extent)).any(axis=1).all():
+            raise ModelError(op.source, f"has a window that sees only the padding of {image}", "use less padding")
 
 
 def images(op: Op, shape: Shape) -> tuple[int, int, int, int]:

@@ -1,0 +1,102 @@
+"""The plain kernels of pooling and of reductions."""
+
+from mcucompile.kernels.kernel import Context, Layer
+from mcucompile.kernels.plain import PlainKernel
+from mcucompile.kernels.requantize import requantize_code
+from mcucompile.ops import IntegerAveragePool, IntegerExtreme, IntegerSum, MaxPool
+from mcucompile.ops.window import Window
+
+# The digits of a divisor's multiplier take this many bytes, a power of two, so that a shift finds them.
+_DIGITS = 4
+
+
+def _window(layer: Layer, window: Window) -> Context:
+    """Return the geometry that templates/ops/window.c.j2 loops over."""
+    images, height, width, channels = layer.shapes[0]
+    _, rows, columns, _ = layer.output_shape
+    checks = []
+    for axis, (extent, outputs) in enumerate(((height, rows), (width, columns))):
+        last = int(window.positions(axis, outputs).max()) - window.before[axis]
+        checks.append(window.before[axis] > 0 or last >= extent)
+    tests = [
+        f"{name} >= 0 && {name} < {extent}"
+        for check, name, extent in zip(checks, ("tap_row", "tap_column"), (height, width), strict=True)
+        if check
+    ]
+    return {
+        "window": window,
+        "images": images,
+        "image_elements": height * width * channels,
+        "row_elements": width * channels,
+        "channels": channels,
+        "rows": rows,
+        "columns": columns,
+        "checks": tuple(checks),
+        "condition": " && ".join(tests),
+    }
+
+
+def _max_pool(layer: Layer) -> Context:
+    op = layer.op
+    if not isinstance(op, MaxPool):
+        raise TypeError(op.kind)
+    return {**_window(layer, op.window), "lowest": layer.output_format.minimum}
+
+
+def _average_pool(layer: Layer) -> Context:
+    op = layer.op
+    if not isinstance(op, IntegerAveragePool):
+        raise TypeError(op.kind)
+    requantize = requantize_code(op.requantize, layer.output_format)
+    stride = max(op.columns) + 1
+    rows = tuple(row * stride for row in op.rows)
+    return {
+        **_window(layer, op.window),
+        "requantize": requantize,
+        "divisors": len(op.requantize.shift),
+        "divisor_type": "uint8_t" if max(rows) < 256 else "uint16_t",
+        "row_divisors": rows,
+        "column_divisors": op.columns,
+        "digits": sum((digits + (0,) * (_DIGITS - len(digits)) for digits in requantize.digits), start=()),
+        "zero_point": op.zero_point,
+    }
+
+
+def _average_pool_table_bytes(layer: Layer) -> int:
+    op = layer.op
+    if not isinstance(op, IntegerAveragePool):
+        raise TypeError(op.kind)
+    divisors = len(op.requantize.shift)
+    return 0 if divisors == 1 else len(op.rows) + len(op.columns) + divisors * (_DIGITS + 1 + 4)
+
+
+def _reduce_sum(layer: Layer) -> Context:
+    op = layer.op
+    if not isinstance(op, IntegerSum):
+        raise TypeError(op.kind)
+    return {
+        **_reduced(layer),
+        "magnitudes": op.magnitudes,
+        "zero_point": op.zero_point,
+        "requantize": requantize_code(op.requantize, layer.output_format),
+    }
+
+
+def _reduce_extreme(layer: Layer) -> Context:
+    op = layer.op
+    if not isinstance(op, IntegerExtreme):
+        raise TypeError(op.kind)
+    return {**_reduced(layer), "largest": op.largest}
+
+
+def _reduced(layer: Layer) -> Context:
+    outer, count, inner = layer.shapes[0]
+    return {"outer": outer, "count": count, "inner": inner}
+
+
+WINDOW_KERNELS = (
+    PlainKernel("plain", "max_pool", "ops/max_pool.c.j2", 10, _max_pool),
+    PlainKernel("plain", "average_pool", "ops/average_pool.c.j2", 10, _average_pool, _average_pool_table_bytes),
+    PlainKernel("plain", "reduce_sum", "ops/reduce_sum.c.j2", 8, _reduce_sum),
+    PlainKernel("plain", "reduce_extreme", "ops/reduce_extreme.c.j2", 6, _reduce_extreme),
+)
