@@ -11,7 +11,7 @@ import numpy as np
 from onnx import TensorProto
 
 from mcucompile.errors import ModelError
-from mcucompile.frontends import arithmetic, onnx_convolution
+from mcucompile.frontends import arithmetic, onnx_convolution, onnx_windows
 from mcucompile.frontends.builder import Activation, Builder, Kind, Value
 from mcucompile.frontends.onnx_node import Node
 from mcucompile.frontends.refusals import RefusalError
@@ -208,13 +208,13 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "Unsqueeze"): _unsqueeze,
     (DOMAIN, "FourView"): _four_view,
     **onnx_convolution.CONVERTERS,
+    **onnx_windows.CONVERTERS,
 }
 
 _TRANSFORMS = "Gemm, MatMul, Add, Relu, BatchNormalization, Softmax, ArgMax, Reshape or Transpose"
 _FLOAT_MODEL = "export the float model: mcucompile quantizes it itself"
-_AS_DENSE = "convolutions and pooling are not compiled yet: use fully connected layers"
 _ADVICE = {
-    **dict.fromkeys(("ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool"), _AS_DENSE),
+    **dict.fromkeys(("LpPool", "GlobalLpPool", "MaxUnpool", "MaxRoiPool"), "use MaxPool or AveragePool"),
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear", "QLinearMatMul", "MatMulInteger", "QGemm"), _FLOAT_MODEL),
     **dict.fromkeys(("If", "Loop", "Scan"), "export the model without control flow"),
     **dict.fromkeys(("LSTM", "GRU", "RNN"), "use a feed-forward network"),

@@ -6,7 +6,7 @@ Source of every rule: the operator's documentation at pytorch.org/docs.
 
 import math
 
-from mcucompile.frontends import arithmetic, torch_convolution
+from mcucompile.frontends import arithmetic, torch_convolution, torch_windows
 from mcucompile.frontends.builder import Builder, Kind, Value
 from mcucompile.frontends.refusals import RefusalError
 from mcucompile.frontends.torch_call import Call, Converter
@@ -200,14 +200,11 @@ CONVERTERS: dict[str, Converter] = {
     "aten::view": _view,
     "mcucompile::four_view": _four_view,
     **torch_convolution.CONVERTERS,
+    **torch_windows.CONVERTERS,
 }
 _ACTIVATIONS = ("sigmoid", "tanh", "gelu", "elu", "leaky_relu", "silu", "hardtanh", "hardswish", "clamp")
 _ADVICE = {
     **dict.fromkeys((f"aten::{name}" for name in _ACTIVATIONS), "use ReLU as the activation"),
-    **dict.fromkeys(
-        ("aten::max_pool2d", "aten::avg_pool2d"),
-        "pooling is not compiled yet: use strided convolutions",
-    ),
     **dict.fromkeys(("aten::log_softmax", "aten::_log_softmax"), "leave it out: it does not change the largest output"),
 }
 

@@ -1,0 +1,138 @@
+"""Pooling and reductions as both front-ends' operators mean them: images are (n, channels, *spatial)."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from mcucompile.errors import ModelError
+from mcucompile.frontends.builder import Activation, Builder, Kind
+from mcucompile.frontends.convolution import Slide, as_image, as_planes, window_of
+from mcucompile.frontends.refusals import RefusalError
+from mcucompile.ops import AveragePool, MaxPool, Reduce
+from mcucompile.ops.reduce import EXTREMES
+
+
+def max_pool(builder: Builder, x: Activation, kernel: Sequence[int], slide: Slide, *, ceil: bool) -> Activation:
+    """Largest value of each window; padding never wins.
+
+    Args:
+        builder: gets the operators.
+        x: (n, c, *spatial), one or two spatial axes.
+        kernel: sizes of the window.
+        slide: how it slides.
+        ceil: a last window that begins inside of image and padding may reach beyond them.
+    """
+    _require_values(builder, x)
+    spatial = _spatial(builder, x, kernel)
+    window = window_of(kernel, _widened(spatial, kernel, slide) if ceil else slide)
+    y = builder.emit(MaxPool, (as_image(builder, x),), window=window)
+    return as_planes(builder, replace(y, kind=x.kind), len(spatial))
+
+
+def average_pool(
+    builder: Builder, x: Activation, kernel: Sequence[int], slide: Slide, *, ceil: bool, count_padding: bool
+) -> Activation:
+    """Mean of each window; arguments as of `max_pool`.
+
+    count_padding: the padding of `slide` takes part as zeros; what `ceil` adds to it never does.
+    """
+    builder.require_real(x)
+    spatial = _spatial(builder, x, kernel)
+    used = _widened(spatial, kernel, slide) if ceil else slide
+    counts = []
+    for i, (extent, size) in enumerate(zip(spatial, kernel, strict=True)):
+        low = slide.before[i] if not count_padding else 0
+        high = slide.before[i] + extent + (slide.after[i] if count_padding else 0)
+        starts = range(0, _outputs(extent, size, used, i) * slide.strides[i], slide.strides[i])
+        reach = size * slide.dilations[i]
+        counts.append(
+            tuple(sum(low <= tap < high for tap in range(start, start + reach, slide.dilations[i])) for start in starts)
+        )
+    rows, columns = counts if len(counts) == 2 else ((1,), counts[0])
+    y = builder.emit(
+        AveragePool, (as_image(builder, x),), window=window_of(kernel, used), counts=(rows, columns)
+    )
+    return as_planes(builder, y, len(spatial))
+
+
+def reduce(builder: Builder, x: Activation, axes: Iterable[int], function: str, *, keep: bool) -> Activation:
+    """Reduce some axes, counted from the front, to one value; `function` as of Reduce.
+
+    keep: the axes stay, one long.
+    """
+    if function in EXTREMES:
+        _require_values(builder, x)
+    else:
+        builder.require_real(x)
+    reduced = set(axes)
+    shape = tuple(n for axis, n in enumerate(x.shape) if axis not in reduced)
+    kept = tuple(1 if axis in reduced else n for axis, n in enumerate(x.shape)) if keep else shape
+    count = math.prod(x.shape[axis] for axis in reduced)
+    if count == 1 and function != "magnitudes":
+        return builder.reshape(x, kept)
+    lanes = _lanes(builder, x, reduced)
+    y = builder.reshape(replace(builder.emit(Reduce, (lanes,), function=function), kind=x.kind), shape)
+    return builder.reshape(y, kept)
+
+
+def global_pool(builder: Builder, x: Activation, function: str) -> Activation:
+    """Reduce all spatial axes of (n, c, *spatial), kept one long."""
+    if len(x.shape) < 3:
+        raise ModelError(builder.source, f"pools {x.shape}", "give it images: (n, channels, *spatial)")
+    return reduce(builder, x, range(2, len(x.shape)), function, keep=True)
+
+
+def _lanes(builder: Builder, x: Activation, reduced: set[int]) -> Activation:
+    """Return x as (outer, n, inner), n the reduced axes."""
+    rank = len(x.shape)
+    if rank in (3, 4) and reduced == set(range(2, rank)) and x.shape[1] > 1:
+        # Channels last, as the convolutions before it: their transposition and this one cancel.
+        image = as_image(builder, x)
+        return builder.reshape(image, (x.shape[0], math.prod(x.shape[2:]), x.shape[1]))
+    long = [axis for axis in range(rank) if x.shape[axis] > 1]
+    places = [i for i, axis in enumerate(long) if axis in reduced]
+    if places and places[-1] - places[0] != len(places) - 1:
+        x = builder.transpose(x, [*(a for a in range(rank) if a not in reduced), *sorted(reduced)])
+        count = math.prod(x.shape[rank - len(reduced) :])
+        return builder.reshape(x, (math.prod(x.shape) // count, count, 1))
+    first, last = (long[places[0]], long[places[-1]]) if places else (rank, rank)
+    ends = (math.prod(x.shape[:first]), math.prod(x.shape[last + 1 :]))
+    return builder.reshape(x, (ends[0], math.prod(x.shape) // math.prod(ends), ends[1]))
+
+
+def _spatial(builder: Builder, x: Activation, kernel: Sequence[int]) -> tuple[int, ...]:
+    """Return the sizes of the spatial axes, which the kernel must have, too."""
+    spatial = x.shape[2:]
+    if len(spatial) != len(kernel) or not spatial:
+        raise ModelError(builder.source, f"slides a window of {list(kernel)} over {x.shape}", "export the model again")
+    if len(spatial) > 2:
+        raise RefusalError(f"pools {len(spatial)} spatial axes", "use one or two")
+    return spatial
+
+
+def _outputs(extent: int, size: int, slide: Slide, axis: int) -> int:
+    room = extent + slide.before[axis] + slide.after[axis] - (size - 1) * slide.dilations[axis] - 1
+    return room // slide.strides[axis] + 1
+
+
+def _widened(spatial: Sequence[int], kernel: Sequence[int], slide: Slide) -> Slide:
+    """Return the slide with the padding after that gives ceil_mode's windows.
+
+    A window that would begin in the padding after the image is left out.
+    Source: onnx.ai/onnx/operators/onnx__MaxPool.html, output_shape with ceil_mode.
+    """
+    after = []
+    for i, (extent, size) in enumerate(zip(spatial, kernel, strict=True)):
+        reach = (size - 1) * slide.dilations[i] + 1
+        room = extent + slide.before[i] + slide.after[i] - reach
+        last = -(-room // slide.strides[i]) * slide.strides[i]
+        if last >= extent + slide.before[i]:
+            last -= slide.strides[i]
+        after.append(max(last + reach - extent - slide.before[i], 0))
+    return replace(slide, after=tuple(after))
+
+
+def _require_values(builder: Builder, x: Activation) -> None:
+    """Refuse indices; integers are ordered as reals are."""
+    if x.kind is Kind.INDEX:
+        builder.require_real(x)
