@@ -32,9 +32,7 @@ def _average(
     window: Window, rows: tuple[int, ...], columns: tuple[int, ...], *, last: bool = False
 ) -> Callable[[np.random.Generator], Graph]:
     def make(random: np.random.Generator) -> Graph:
-        pool = AveragePool(
-            name="p", inputs=("x",), output="p", source=_SOURCE, window=window, counts=(rows, columns)
-        )
+        pool = AveragePool(name="p", inputs=("x",), output="p", source=_SOURCE, window=window, counts=(rows, columns))
         ops = (pool,) if last else (pool, _affine(random, "p", "y", relu=True))
         return build_graph("net", (Tensor("x", _SHAPE),), (ops[-1].output,), ops, _SOURCE)
 
@@ -58,9 +56,7 @@ WINDOW_GRAPHS: dict[str, Callable[[np.random.Generator], Graph]] = {
     "average_pool_padded": _average(
         Window((3, 3), (1, 2), (1, 1), (1, 1), (1, 1)), (2, 3, 3, 3, 3, 3, 2), (2, 3, 3), last=True
     ),
-    "average_pool_counting_padding": _average(
-        Window((3, 3), (2, 1), (1, 1), (1, 1), (1, 1)), (3, 3, 3, 3), (3,) * 6
-    ),
+    "average_pool_counting_padding": _average(Window((3, 3), (2, 1), (1, 1), (1, 1), (1, 1)), (3, 3, 3, 3), (3,) * 6),
     "reduce_mean": _reduce("mean", (2, 35, 3)),
     "reduce_mean_result": _reduce("mean", (1, 49, 5), last=True),
     "reduce_sum": _reduce("sum", (3, 10, 1)),

@@ -18,6 +18,7 @@ from mcucompile.passes import simplify
 from torch import Tensor, nn
 from torch.export import Dim
 from torch_modules import MODULES, Network, built, images, saved_digits
+from torch_modules_windows import WINDOW_DECOMPOSED
 
 # What torch's own exporter turns into operators that the ONNX front-end does not read, or does not know itself.
 WITHOUT_ONNX = {"negated", "no_operation", "norm_function"}
@@ -108,6 +109,7 @@ DECOMPOSED = (
     "softmax",
     "matrix",
     "norm_function",
+    *WINDOW_DECOMPOSED,
 )
 
 

@@ -58,9 +58,7 @@ def _adaptive_average_pool(spatial: int) -> Converter:
             raise RefusalError(f"pools {extents} to {wanted} by windows of different sizes", "use sizes that divide")
         kernel = tuple(extent // n for extent, n in zip(extents, wanted, strict=True))
         zero, one = (0,) * spatial, (1,) * spatial
-        return windows.average_pool(
-            builder, x, kernel, Slide(kernel, one, zero, zero), ceil=False, count_padding=False
-        )
+        return windows.average_pool(builder, x, kernel, Slide(kernel, one, zero, zero), ceil=False, count_padding=False)
 
     return convert
 

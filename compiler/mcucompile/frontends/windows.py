@@ -49,9 +49,7 @@ def average_pool(
             tuple(sum(low <= tap < high for tap in range(start, start + reach, slide.dilations[i])) for start in starts)
         )
     rows, columns = counts if len(counts) == 2 else ((1,), counts[0])
-    y = builder.emit(
-        AveragePool, (as_image(builder, x),), window=window_of(kernel, used), counts=(rows, columns)
-    )
+    y = builder.emit(AveragePool, (as_image(builder, x),), window=window_of(kernel, used), counts=(rows, columns))
     return as_planes(builder, y, len(spatial))
 
 

@@ -11,7 +11,6 @@ from mcucompile.lowering import Lowered, Lowering, RealOp
 from mcucompile.numerics import Int, Requantization, requantization
 from mcucompile.ops.linear import fitted_format
 
-SUMS = ("sum", "mean", "magnitudes")
 EXTREMES = ("max", "min")
 
 
@@ -44,9 +43,15 @@ class Reduce(RealOp):
         The 1 / n of a mean is part of the multiplier.
         """
         source = lowering.formats[0]
-        common = {"name": self.name, "inputs": self.inputs, "output": self.output, "source": self.source}
         if self.function in EXTREMES:
-            return Lowered(IntegerExtreme(**common, largest=self.function == "max"), source)
+            extreme = IntegerExtreme(
+                name=self.name,
+                inputs=self.inputs,
+                output=self.output,
+                source=self.source,
+                largest=self.function == "max",
+            )
+            return Lowered(extreme, source)
         count = lowering.inputs[0].shape[2]
         unit = source.scale / (count if self.function == "mean" else 1)
         magnitudes = self.function == "magnitudes"
@@ -60,7 +65,14 @@ class Reduce(RealOp):
             multipliers=lowering.multipliers,
         )
         op = IntegerSum(
-            **common, requantize=requantize, count=count, magnitudes=magnitudes, zero_point=source.zero_point
+            name=self.name,
+            inputs=self.inputs,
+            output=self.output,
+            source=self.source,
+            requantize=requantize,
+            count=count,
+            magnitudes=magnitudes,
+            zero_point=source.zero_point,
         )
         return Lowered(op, format_)
 
