@@ -273,7 +273,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         show.user_error(usage, as_json=as_json)
         sys.exit(usage.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        print("interrupted; nothing was changed", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         sys.exit(_INTERRUPTED)
     except Exception:
         traceback.print_exc()

@@ -1,7 +1,5 @@
 """Reads the user's arrays: samples and labels in .npy and .npz files. Such files are hostile input."""
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -41,8 +39,11 @@ def load_array(path: Path | str, key: str | None = None) -> Array:
         raise SamplesError(file, "does not exist", "give the path of an .npy or .npz file") from error
     except OSError as error:
         raise SamplesError(file, f"cannot be read ({error.strerror or error})", "check the file") from error
-    except (ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        # What numpy says of text files, of Python objects and of damage is mostly that it would unpickle them.
+    except SamplesError:
+        raise
+    except Exception as error:
+        # numpy reads damage with zipfile, zlib and Python's own tokenizer, and lets through whatever they raise;
+        # of text files and of Python objects it says that it would unpickle them.
         raise SamplesError(
             file, "is no array of numbers in numpy's format, or is damaged", "save it with numpy.save or numpy.savez"
         ) from error

@@ -90,6 +90,9 @@ def _check(final: Path) -> None:
     try:
         if final.is_symlink() or (final.exists() and not final.is_dir()):
             raise ProjectError(final, f"is a {'link' if final.is_symlink() else 'file'}, not a directory", _FIX)
+        above = next(folder for folder in final.absolute().parents if folder.exists())
+        if not above.is_dir():
+            raise ProjectError(final, f"cannot be made: {above} is a file", _FIX)
         if not final.is_dir():
             return
         if Path.cwd().is_relative_to(final.resolve()):

@@ -9,9 +9,9 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from mcucompile.bench import Bench
 from mcucompile.driver import Compiled
@@ -26,8 +26,14 @@ from mcucompile.targets.flash import runner_names
 from mcucompile.verify import Verification
 
 
-def _console() -> Console:
-    return Console(highlight=False, soft_wrap=True)
+def _console(*, stderr: bool = False) -> Console:
+    # Names in models, boards and paths can hold anything: none of it is markup.
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=not stderr)
+
+
+def _print_verdict(console: Console, verdict: str, style: str, text: str) -> None:
+    """Print a line that begins with a styled verdict."""
+    console.print(Text.assemble((verdict, style), text))
 
 
 def _table(title: str | None, left: Sequence[str], right: Sequence[str] = ()) -> Table:
@@ -50,7 +56,7 @@ def json_text(facts: Any) -> None:
 @contextmanager
 def progress(*, quiet: bool) -> Iterator[Callable[[str], None]]:
     """Yield a function that shows the stage now running, on standard error."""
-    console = Console(stderr=True, highlight=False)
+    console = _console(stderr=True)
     if quiet or not console.is_terminal:
         yield lambda _stage: None
         return
@@ -61,7 +67,7 @@ def progress(*, quiet: bool) -> Iterator[Callable[[str], None]]:
 @contextmanager
 def counted_progress(total: int, *, quiet: bool) -> Iterator[Callable[[str, int], None]]:
     """Yield a function that shows how many of `total` inputs a device has done, on standard error."""
-    console = Console(stderr=True, highlight=False)
+    console = _console(stderr=True)
     if quiet or not console.is_terminal:
         yield lambda _device, _done: None
         return
@@ -83,9 +89,12 @@ def compiled(result: Compiled) -> None:
     console.print(_layer_table(result))
     _totals(console, result)
     if result.guessed_ranges:
-        console.print(
-            "[bold yellow]warning:[/] no samples were given: all ranges are guesses from random input, and accuracy "
-            "will be poor. Give real inputs: --samples FILE.npy"
+        _print_verdict(
+            console,
+            "warning:",
+            "bold yellow",
+            " no samples were given: all ranges are guesses from random input, and accuracy will be poor. "
+            "Give real inputs: --samples FILE.npy",
         )
     if result.directory is not None:
         console.print(f"wrote {result.directory}; next: mcucompile verify {result.directory} --on emulator")
@@ -98,7 +107,8 @@ def analyzed(results: Sequence[Compiled]) -> None:
         console.print(_layer_table(result))
         _totals(console, result)
     if results and results[0].guessed_ranges:
-        console.print("[bold yellow]warning:[/] no samples were given: all ranges are guesses (--samples FILE.npy)")
+        text = " no samples were given: all ranges are guesses (--samples FILE.npy)"
+        _print_verdict(console, "warning:", "bold yellow", text)
 
 
 def _layer_table(result: Compiled) -> Table:
@@ -130,9 +140,9 @@ def _totals(console: Console, result: Compiled) -> None:
         + f"input, output and link {totals.ram_bytes - totals.arena_bytes - totals.stack_bytes:,}"
     )
     if totals.fits:
-        console.print(f"[bold green]{'fits' if result.built else 'should fit'}[/] {result.board.name}")
+        _print_verdict(console, "fits" if result.built else "should fit", "bold green", f" {result.board.name}")
     for shortfall in totals.shortfalls:
-        console.print(f"[bold red]does not fit[/] {result.board.name}: {shortfall}")
+        _print_verdict(console, "does not fit", "bold red", f" {result.board.name}: {shortfall}")
 
 
 def verification(result: Verification, project: Project, *, layers: bool) -> None:
@@ -142,9 +152,9 @@ def verification(result: Verification, project: Project, *, layers: bool) -> Non
         table = _table(None, ("layer", "operator"), ("elements", "compared", "mismatches", "digests"))
         runs = result.inputs * len(result.devices)
         for layer in result.layers:
-            verdict = "[red]differ[/]" if layer.mismatches else "[green]equal[/]"
+            verdict = Text("differ", "red") if layer.mismatches else Text("equal", "green")
             table.add_row(
-                escape(layer.name),
+                layer.name,
                 layer.op.replace("_", " "),
                 f"{layer.elements:,}",
                 f"{runs:,}",
@@ -154,15 +164,15 @@ def verification(result: Verification, project: Project, *, layers: bool) -> Non
         console.print(table)
     where = " == ".join(["Python reference", *result.devices])
     if result.ok:
-        console.print(
-            f"[bold green]verified[/] {where}: {result.inputs:,} inputs, {len(result.layers)} layers each, 0 mismatches"
-        )
+        counts = f"{result.inputs:,} inputs, {len(result.layers)} layers each, 0 mismatches"
+        _print_verdict(console, "verified", "bold green", f" {where}: {counts}")
     else:
         total = result.inputs * len(result.devices)
-        console.print(f"[bold red]differs[/] {where}: {result.mismatches:,} of {total:,} runs differ")
+        counts = f"{result.mismatches:,} of {total:,} runs differ"
+        _print_verdict(console, "differs", "bold red", f" {where}: {counts}")
     first = result.first
     if first is not None:
-        place = f"layer '{escape(first.layer)}'" if first.layer else "the result"
+        place = f"layer '{first.layer}'" if first.layer else "the result"
         value = (
             "; the device did not repeat it"
             if first.index is None
@@ -260,7 +270,7 @@ def operators(*, as_json: bool) -> None:
         table.add_row(kind.replace("_", " "), formula, kernels or "(no code)")
     console.print(table)
     console.print()
-    console.print("[bold]ONNX node types[/]")
+    console.print("ONNX node types", style="bold")
     console.print(", ".join(onnx_types()), soft_wrap=False)
     console.print()
     table = _table("weight encodings", ("--weights", "what"))
