@@ -6,14 +6,14 @@ model -> front-end -> passes -> calibrate -> quantize -> plan -> emit -> build -
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mcucompile import reference
+from mcucompile import reference, statistics
 from mcucompile.calibrate import Calibration, as_samples, calibrate
 from mcucompile.data import load_array
 from mcucompile.emit import Model, emit_model, headers, render
@@ -25,9 +25,10 @@ from mcucompile.ops import IntegerConv, IntegerDense
 from mcucompile.output import put_in_place, scratch_directory, write_files
 from mcucompile.passes import simplify
 from mcucompile.plan import Arena, Budget, Limits, PlannedLayer, budget, plan_arena, select_kernels
-from mcucompile.project import BOARD_FILE, MANIFEST
+from mcucompile.project import BOARD_FILE, FACTS_FILE, MANIFEST
 from mcucompile.quantize import parse_activations, parse_weights, quantize
 from mcucompile.resources import resource_dir
+from mcucompile.statistics import LayerStatistics, Statistics
 from mcucompile.targets.boards import Board, board_facts, load_board
 from mcucompile.targets.elf import inspect_elf, prove
 from mcucompile.targets.firmware import firmware_files, linker_script
@@ -73,6 +74,7 @@ class Quantized:
         real: the simplified graph of reals.
         graph: the graph of integers, the reference.
         calibration: of the real graph.
+        statistics: of the one against the other.
         origin: the model file's name.
         model_hash: SHA-256 of the model file, "" for a module in memory.
     """
@@ -80,6 +82,7 @@ class Quantized:
     real: Graph
     graph: Graph
     calibration: Calibration
+    statistics: Statistics
     origin: str
     model_hash: str
 
@@ -95,6 +98,7 @@ class Compiled:
         real: of reals.
         layers: with kernels and estimated costs.
         arena: the plan of intermediate results.
+        statistics: ranges, noise and weights of the layers.
         budget: totals against the board; estimates if not `built`.
         built: the totals are those of the built firmware.
         guessed_ranges: no samples were given.
@@ -106,6 +110,7 @@ class Compiled:
     real: Graph
     layers: tuple[PlannedLayer, ...]
     arena: Arena
+    statistics: Statistics
     budget: Budget
     built: bool
     guessed_ranges: bool
@@ -130,9 +135,16 @@ class Compiled:
             "ram_limit_bytes": totals.limits.ram_bytes,
             "arena_bytes": totals.arena_bytes,
             "arena_lower_bound_bytes": self.arena.lower_bound,
+            "arena_peak_layer": self.arena.peak,
+            "buffers": [{"tensor": name, **asdict(buffer)} for name, buffer in self.arena.buffers.items()],
             "stack_bytes": totals.stack_bytes,
             "guessed_ranges": self.guessed_ranges,
-            "layers": [_layer_facts(self.graph, planned) for planned in self.layers],
+            "layers": [
+                _layer_facts(self.graph, planned, measured)
+                for planned, measured in zip(self.layers, self.statistics.layers, strict=True)
+            ],
+            "loses_most": [layer.name for layer in self.statistics.worst],
+            "statistics_samples": self.statistics.samples,
             "directory": None if self.directory is None else str(self.directory),
         }
 
@@ -179,6 +191,7 @@ def compile_model(
         built = _build(scratch, planned, options)
         if not built.fits or final is None:
             return built
+        write_files(scratch, {FACTS_FILE: json.dumps(built.facts(), indent=1) + "\n"})
         manifest = _manifest(quantized, planned, options, compiler_version(compiler), scratch)
         write_files(scratch, {MANIFEST: manifest})
         put_in_place(scratch, final)
@@ -232,7 +245,9 @@ def quantize_model(
         activations=parse_activations(options.activations, real),
         corrects_bias=options.bias_correction,
     )
-    return Quantized(real, integers, calibration, origin, model_hash)
+    progress("measuring")
+    measured = statistics.measure(real, integers, calibration.codes)
+    return Quantized(real, integers, calibration, measured, origin, model_hash)
 
 
 def _load(model: Any, example_inputs: tuple[Any, ...] | None) -> tuple[Graph, str, str]:
@@ -262,7 +277,18 @@ def _plan(quantized: Quantized, board: Board, options: Options) -> Compiled:
     static_ram = arena.bytes + graph.input.bytes + graph.result.bytes + 4 * len(layers) + _FIRMWARE_RAM
     stack = _FIRMWARE_STACK + max(planned.cost.stack_bytes for planned in layers)
     totals = budget(graph, layers, arena, _limits(board), (flash, static_ram, stack))
-    return Compiled(None, board, graph, quantized.real, layers, arena, totals, False, quantized.calibration.guessed)
+    return Compiled(
+        directory=None,
+        board=board,
+        graph=graph,
+        real=quantized.real,
+        layers=layers,
+        arena=arena,
+        statistics=quantized.statistics,
+        budget=totals,
+        built=False,
+        guessed_ranges=quantized.calibration.guessed,
+    )
 
 
 def _limits(board: Board) -> Limits:
@@ -353,7 +379,7 @@ def _manifest(quantized: Quantized, compiled: Compiled, options: Options, compil
     return json.dumps(content, indent=1) + "\n"
 
 
-def _layer_facts(graph: Graph, planned: PlannedLayer) -> dict[str, Any]:
+def _layer_facts(graph: Graph, planned: PlannedLayer, measured: LayerStatistics) -> dict[str, Any]:
     op = planned.layer.op
     facts: dict[str, Any] = {
         "name": op.name,
@@ -369,4 +395,10 @@ def _layer_facts(graph: Graph, planned: PlannedLayer) -> dict[str, Any]:
     }
     if isinstance(op, IntegerDense | IntegerConv):
         facts |= {"weights": op.weights.encoding, "weights_chosen": op.weights.parameters}
-    return facts
+    return facts | {
+        "range": [measured.minimum, measured.maximum],
+        "sqnr_db": measured.sqnr_db,
+        "own_sqnr_db": measured.own_sqnr_db,
+        "drop_db": measured.drop_db,
+        "weight_statistics": [asdict(weights) for weights in measured.weights],
+    }

@@ -26,6 +26,8 @@ from mcucompile.verify import OpenLink
 
 MANIFEST = "manifest.json"
 BOARD_FILE = f"{reference.FOLDER}/board.json"
+# What `compile --json` prints, but for the directory.
+FACTS_FILE = f"{reference.FOLDER}/facts.json"
 FIRMWARE = "firmware.elf"
 EMULATORS = ("qemu", "unicorn")
 
@@ -89,6 +91,15 @@ def load_project(directory: Path) -> Project:
     except BoardError as error:
         raise ProjectError(error.where, error.problem, _AGAIN) from error
     return Project(directory, reference.load(directory), board, manifest)
+
+
+def load_facts(directory: Path) -> Any:
+    """Return what compiling a project found out, as of `Compiled.facts`.
+
+    Raises:
+        ProjectError: the project has none, or they are damaged.
+    """
+    return _read_json(directory, FACTS_FILE)
 
 
 def _read_json(directory: Path, name: str) -> Any:

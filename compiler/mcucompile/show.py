@@ -25,6 +25,8 @@ from mcucompile.targets.boards import Board
 from mcucompile.targets.flash import runner_names
 from mcucompile.verify import Verification
 
+_BARS = " ▁▂▃▄▅▆▇█"
+
 
 def _console(*, stderr: bool = False) -> Console:
     # Names in models, boards and paths can hold anything: none of it is markup.
@@ -106,7 +108,9 @@ def analyzed(results: Sequence[Compiled]) -> None:
     for result in results:
         console.print(_layer_table(result))
         _totals(console, result)
-    if results and results[0].guessed_ranges:
+    # Numbers do not depend on the board.
+    _accuracy(console, results[0])
+    if results[0].guessed_ranges:
         text = " no samples were given: all ranges are guesses (--samples FILE.npy)"
         _print_verdict(console, "warning:", "bold yellow", text)
 
@@ -126,6 +130,35 @@ def _layer_table(result: Compiled) -> Table:
             f"{layer['flash_bytes']:,}" if layer["flash_bytes"] else "",
         )
     return table
+
+
+def _accuracy(console: Console, result: Compiled) -> None:
+    measured = result.statistics
+    table = _table(f"against float, on {measured.samples} samples", ("layer",), ("range", "SQNR", "own SQNR"))
+    table.add_column("weights", no_wrap=True)
+    for layer in measured.layers:
+        table.add_row(
+            layer.name,
+            f"{layer.minimum:.4g} .. {layer.maximum:.4g}",
+            decibel(layer.sqnr_db),
+            decibel(layer.own_sqnr_db),
+            "\n".join(bars(weights.histogram) for weights in layer.weights),
+        )
+    console.print(table)
+    losses = ", ".join(f"'{layer.name}' ({decibel(layer.own_sqnr_db)})" for layer in measured.worst)
+    if losses:
+        console.print(f"most accuracy is lost in {losses}")
+
+
+def decibel(level: float | None) -> str:
+    """Return a signal-to-noise ratio as people read it."""
+    return "exact" if level is None else f"{level:.1f} dB"
+
+
+def bars(counts: Sequence[int]) -> str:
+    """Return a histogram on one line; what is not 0 can be seen."""
+    tallest = max(counts)
+    return "".join(_BARS[-(-count * (len(_BARS) - 1) // tallest)] for count in counts)
 
 
 def _totals(console: Console, result: Compiled) -> None:
