@@ -84,7 +84,7 @@ def test_weight_histogram(encoding: str) -> None:
 
 
 def test_layers_without_weights_and_without_noise() -> None:
-    result = measure(*quantized("transpose"))
+    result = measure(*quantized("four_view"))
     assert (result.layers[0].own_sqnr_db, result.layers[0].weights) == (None, ())
 
 
