@@ -35,7 +35,11 @@ def network() -> onnx.ModelProto:
         node("Transpose", "p", "q", perm=[1, 0]),
         node("Unsqueeze", "q one", "u"),
         node("Squeeze", "u one", "z"),
-        node("MatMul", "z w2", "k"),
+        node("Reshape", "z image", "i"),
+        node("Conv", "i w3 b3", "j", pads=[1, 1, 1, 1], strides=[1, 1]),
+        node("MaxPool", "j", "e", kernel_shape=[2, 1], strides=[1, 1], pads=[0, 0, 1, 0]),
+        node("Flatten", "e", "flat"),
+        node("MatMul", "flat w2", "k"),
         helper.make_node("Constant", [], ["c"], value_floats=[0.5, 1.0, -1.0]),
         node("Mul", "k c", "l"),
         node("Dropout", "l", "d"),
@@ -47,7 +51,10 @@ def network() -> onnx.ModelProto:
         "w1": random.normal(size=(5, 16)).astype(np.float32),
         "b1": random.normal(size=5).astype(np.float32),
         **{name: random.uniform(0.5, 2, 5).astype(np.float32) for name in "som"},
-        "w2": random.normal(size=(5, 3)).astype(np.float32),
+        "image": np.array([1, 1, 1, 5]),
+        "w3": random.normal(size=(2, 1, 3, 3)).astype(np.float32),
+        "b3": random.normal(size=2).astype(np.float32),
+        "w2": random.normal(size=(10, 3)).astype(np.float32),
     }
     functions = [four_view_function(), twice, outer]
     return make_model(
