@@ -79,10 +79,12 @@ def put_in_place(scratch: Path, final: Path) -> None:
             final.absolute().rename(old)
         scratch.rename(final.absolute())
     except OSError as error:
-        if old.exists():
-            old.rename(final.absolute())
         raise _not_writable(final, error) from error
-    shutil.rmtree(old, ignore_errors=True)
+    finally:
+        # Also when the user interrupts between the two renames.
+        if old.exists() and not final.exists():
+            old.rename(final.absolute())
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _check(final: Path) -> None:
