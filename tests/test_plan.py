@@ -4,13 +4,15 @@ import itertools
 
 import numpy as np
 import pytest
-from graphs import GRAPHS
+from graphs import GRAPHS, SOURCE, affine, dense
+from graphs_convolution import conv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mcucompile.calibrate import calibrate
-from mcucompile.ir import Format, Graph, Tensor, build_graph
+from mcucompile.ir import Format, Graph, Op, Tensor, build_graph
 from mcucompile.kernels import KERNELS, Core
-from mcucompile.ops import Add, Relu
+from mcucompile.ops import Add, Relu, Reshape
+from mcucompile.ops.window import Window
 from mcucompile.passes import simplify
 from mcucompile.plan import Limits, budget, plan_arena, select_kernels
 from mcucompile.quantize import parse_weights, quantize
@@ -20,8 +22,6 @@ BYTE = Format(8, False)
 
 def _chain(sizes: list[int], skips: list[int]) -> Graph:
     """Return element-wise layers over vectors; layer i also adds what was made skips[i] layers before, if equal."""
-    from graphs import SOURCE  # noqa: PLC0415
-
     ops = []
     names = ["x"]
     for i, _ in enumerate(sizes):
@@ -39,24 +39,44 @@ def _chain(sizes: list[int], skips: list[int]) -> Graph:
     return Graph("n", built.inputs, built.outputs, tensors, built.ops, SOURCE)
 
 
-def _overlaps(graph: Graph) -> list[tuple[str, str]]:
+def _clobbered(graph: Graph) -> list[tuple[str, str]]:
+    """Run the plan over a memory of tags: (layer, tensor) wherever a layer reads a byte that is not its input's."""
     arena = plan_arena(graph)
-    return [
-        (a, b)
-        for (a, left), (b, right) in itertools.combinations(arena.buffers.items(), 2)
-        if left.first <= right.last
-        and right.first <= left.last
-        and left.offset < right.offset + right.size
-        and right.offset < left.offset + left.size
-    ]
+    memory: dict[int, tuple[str, int]] = {}
+    wrong = []
+
+    def place(tensor: str) -> int | None:
+        owner = arena.owner[tensor]
+        return arena.buffers[owner].offset if owner in arena.buffers else None
+
+    for op in graph.layers:
+        target = graph.tensors[op.output]
+        elements = op.is_elementwise
+        access = None if elements else op.row_access(*graph.shapes_of(op))
+        rows = target.size if elements else access.rows if access else 1
+        for row in range(rows):
+            for name in op.inputs:
+                start = place(name)
+                size = graph.tensors[name].bytes
+                step = size // (rows if elements else access.input_rows if access else 1)
+                first, last = (row, row) if access is None else (access.first(row), access.last(row))
+                for byte in range(first * step, (last + 1) * step):
+                    if start is not None and memory.get(start + byte) != (arena.owner[name], byte):
+                        wrong.append((op.name, name))
+            written = target.bytes // rows
+            start = place(op.output)
+            for byte in range(row * written, (row + 1) * written):
+                if start is not None:
+                    memory[start + byte] = (arena.owner[op.output], byte)
+    return wrong
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 40), st.integers(0, 3)), min_size=1, max_size=7))
-def test_buffers_alive_together_never_overlap(layers: list[tuple[int, int]]) -> None:
+def test_nothing_is_overwritten_before_it_is_read(layers: list[tuple[int, int]]) -> None:
     graph = _chain([size for size, _ in layers], [skip for _, skip in layers])
     arena = plan_arena(graph)
-    assert _overlaps(graph) == []
+    assert _clobbered(graph) == []
     assert arena.bytes >= arena.lower_bound
     assert all(buffer.offset % 4 == 0 for buffer in arena.buffers.values())
     # Independent lifetimes: a buffer lives from the layer that writes it to the last that reads it.
@@ -66,10 +86,62 @@ def test_buffers_alive_together_never_overlap(layers: list[tuple[int, int]]) -> 
             assert arena.buffers[name].first <= i <= arena.buffers[name].last
 
 
-@settings(max_examples=60)
+_WINDOWS = st.builds(
+    lambda size, stride, dilation, before, after: Window(
+        (size, 3), (stride, 1), (dilation, 1), (before, 1), (after, 1)
+    ),
+    st.integers(1, 4), st.integers(1, 3), st.integers(1, 2), st.integers(0, 3), st.integers(0, 3),
+)  # fmt: skip
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(_WINDOWS, st.integers(1, 5), st.booleans()), min_size=2, max_size=5))
+def test_convolutions_over_their_inputs_overwrite_nothing_needed(layers: list[tuple[Window, int, bool]]) -> None:
+    random = np.random.default_rng(0)
+    ops: list[Op] = []
+    height, channels, last = 14, 2, "x"
+    for i, (window, n_out, adds) in enumerate(layers):
+        ops.append(conv(random, last, f"c{i}", channels, n_out, window))
+        reach = (window.size[0] - 1) * window.dilations[0] + 1
+        height = (height + window.before[0] + window.after[0] - reach) // window.strides[0] + 1
+        if height < 1:
+            return
+        last = f"c{i}"
+        if adds:
+            ops += [
+                Relu(name=f"r{i}", inputs=(last,), output=f"r{i}", source=SOURCE),
+                Add(name=f"s{i}", inputs=(f"r{i}", last), output=f"s{i}", source=SOURCE),
+            ]
+            last = f"s{i}"
+        channels = n_out
+    real = build_graph("n", (Tensor("x", (1, 14, 4, 2)),), (last,), tuple(ops), SOURCE)
+    integers = quantize(real, calibrate(real, None), parse_weights("int8", real), 2)
+    arena = plan_arena(integers)
+    assert _clobbered(integers) == []
+    assert arena.lower_bound <= arena.bytes
+
+
+def test_a_residual_block_takes_two_images_and_two_rows() -> None:
+    """The second convolution writes over its input, the sum over either: by hand 2 * 8 * 8 * 4 + 2 * 8 * 4."""
+    random = np.random.default_rng(0)
+    same = Window((3, 3), before=(1, 1), after=(1, 1))
+    shape = (1, 8, 8, 4)
+    ops = (
+        conv(random, "x", "a", 4, 4, same),
+        conv(random, "a", "b", 4, 4, same),
+        conv(random, "b", "c", 4, 4, same),
+        Add(name="s", inputs=("c", "a"), output="s", source=SOURCE),
+        conv(random, "s", "y", 4, 4, same),
+    )
+    real = build_graph("n", (Tensor("x", shape),), ("y",), ops, SOURCE)
+    arena = plan_arena(quantize(real, calibrate(real, None), parse_weights("int8", real), 2))
+    assert arena.bytes == arena.lower_bound == 2 * 8 * 8 * 4 + 2 * 8 * 4
+
+
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 16), st.integers(0, 2)), min_size=2, max_size=5))
 def test_small_plans_are_near_the_best_of_all_orders(layers: list[tuple[int, int]]) -> None:
-    """Brute force: first fit over every order of buffers gives an optimal plan for so few."""
+    """Brute force: first fit over every order of buffers, without overlaps, is no better than the plan."""
     graph = _chain([size for size, _ in layers], [skip for _, skip in layers])
     arena = plan_arena(graph)
     lives = [(b.first, b.last, b.size) for b in arena.buffers.values()]
@@ -87,7 +159,7 @@ def test_small_plans_are_near_the_best_of_all_orders(layers: list[tuple[int, int
         return max((offset + size for offset, _, _, size in placed), default=0)
 
     best = min((first_fit(order) for order in itertools.permutations(lives)), default=0)
-    assert arena.lower_bound <= best <= arena.bytes <= max(best * 1.34, best)
+    assert arena.lower_bound <= arena.bytes <= best
 
 
 def _quantized(name: str) -> Graph:
@@ -97,8 +169,14 @@ def _quantized(name: str) -> Graph:
 
 
 def test_views_share_bytes_and_the_callers_keep_theirs() -> None:
-    graph = _quantized("transpose")
-    arena = plan_arena(graph)
+    random = np.random.default_rng(3)
+    ops = (
+        affine(random, "x", "t", 4, 1),
+        Reshape(name="f", inputs=("t",), output="f", source=SOURCE, shape=(1, 24)),
+        dense(random, "f", "y", 24, 5),
+    )
+    real = simplify(build_graph("n", (Tensor("x", (1, 4, 6)),), ("y",), ops, SOURCE))
+    arena = plan_arena(quantize(real, calibrate(real, None), parse_weights("int8", real), 2))
     assert arena.owner["f"] == "t"
     assert set(arena.buffers) == {"t"}
     assert arena.bytes == 24

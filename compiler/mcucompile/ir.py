@@ -116,6 +116,33 @@ class Tensor:
         return self.size * self.stored.item_bytes
 
 
+@dataclass(frozen=True, slots=True)
+class RowAccess:
+    """Which rows of its inputs an operator over images (1, h, w, c) needs for each row of its output.
+
+    Rows are made in order; output row r needs input rows r * stride - before and the `reach` after it, those
+    that exist, and no row before them is needed again.
+
+    Attributes:
+        rows: of the output.
+        input_rows: of every input.
+    """
+
+    rows: int
+    input_rows: int
+    stride: int = 1
+    before: int = 0
+    reach: int = 0
+
+    def first(self, row: int) -> int:
+        """Return the first input row that is needed for an output row."""
+        return max(row * self.stride - self.before, 0)
+
+    def last(self, row: int) -> int:
+        """Return the last input row that is needed for an output row."""
+        return min(row * self.stride - self.before + self.reach, self.input_rows - 1)
+
+
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Op(ABC):
     """One operator: reads `inputs`, writes `output`. Subclasses are in ops/, one file each."""
@@ -127,6 +154,8 @@ class Op(ABC):
     kind: ClassVar[str]
     # True for an operator whose output is its input's bytes under another shape: it costs nothing.
     is_view: ClassVar[bool] = False
+    # True if element i of the output is made from the elements i of the inputs, in order.
+    is_elementwise: ClassVar[bool] = False
 
     @abstractmethod
     def output_shape(self, *shapes: Shape) -> Shape:
@@ -139,6 +168,11 @@ class Op(ABC):
     def operations(self, *_shapes: Shape) -> int:
         """Return the number of weight operations (x, w pairs) of one inference."""
         return 0
+
+    def row_access(self, *shapes: Shape) -> RowAccess | None:
+        """Return how it works row by row, None if it needs all of its input before it writes."""
+        is_image = self.is_elementwise and len(shapes[0]) == 4 and shapes[0][0] == 1
+        return RowAccess(shapes[0][1], shapes[0][1]) if is_image else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -90,6 +90,7 @@ class IntegerAdd(Op):
     """
 
     kind: ClassVar[str] = "add"
+    is_elementwise: ClassVar[bool] = True
     multipliers: Int
     requantize: Requantization
 

@@ -90,6 +90,7 @@ class IntegerAffine(Op):
     """
 
     kind: ClassVar[str] = "affine"
+    is_elementwise: ClassVar[bool] = True
     sign: Int
     requantize: Requantization
     axis: int

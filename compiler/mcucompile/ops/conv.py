@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from mcucompile.encodings import Weights
 from mcucompile.errors import ModelError
-from mcucompile.ir import Array, Format, Op, Shape
+from mcucompile.ir import Array, Format, Op, RowAccess, Shape
 from mcucompile.lowering import Lowered, Lowering, RealOp
 from mcucompile.numerics import Int, Requantization
 from mcucompile.ops.linear import MAX_ROWS, LinearLayer, lower_linear, some_rows, weighted_bounds
@@ -134,6 +134,12 @@ class IntegerConv(Op):
     def operations(self, *shapes: Shape) -> int:
         """Taps times channels of a group, for each output."""
         return math.prod(self.output_shape(*shapes)[:3]) * int(self.weights.codes.size)
+
+    def row_access(self, *shapes: Shape) -> RowAccess | None:
+        """One image, channels last: a window's rows."""
+        if self.planar or shapes[0][0] != 1:
+            return None
+        return self.window.row_access(self, shapes[0][1], shapes[0][2])
 
     def accumulator_bounds(self, *formats: Format) -> tuple[Int, Int]:
         """Return the smallest and largest accumulator of each output for any input, (n_out,) each."""

@@ -45,6 +45,7 @@ class IntegerRelu(Op):
     """y = max(x, zero_point), same format."""
 
     kind: ClassVar[str] = "relu"
+    is_elementwise: ClassVar[bool] = True
     zero_point: int
 
     def output_shape(self, *shapes: Shape) -> Shape:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mcucompile.errors import ModelError
-from mcucompile.ir import Array, Op, Shape
+from mcucompile.ir import Array, Op, RowAccess, Shape
 
 Pair = tuple[int, int]
 
@@ -50,6 +50,11 @@ class Window:
                 )
             sizes.append(room // self.strides[axis] + 1)
         return sizes[0], sizes[1]
+
+    def row_access(self, op: Op, height: int, width: int) -> RowAccess:
+        """Return which rows of one image each row of the output needs."""
+        rows, _ = self.output_size(op, height, width)
+        return RowAccess(rows, height, self.strides[0], self.before[0], (self.size[0] - 1) * self.dilations[0])
 
     def positions(self, axis: int, outputs: int) -> Array:
         """Return (outputs, size) positions of taps in the padded image along rows (0) or columns (1)."""
