@@ -37,7 +37,7 @@ from mcucompile.targets.toolchain import build_firmware, compiler_version, find_
 _KEPT_SAMPLES = 16
 _HASH_BYTES = 16
 # Firmware around a model, for estimates without a build: link, start-up and port; their variables; their
-# stack; and C code of a layer. tests/test_budget.py holds them against real builds.
+# stack; and C code of a layer. tests/test_driver.py holds them against real builds.
 _FIRMWARE_FLASH, _FIRMWARE_RAM, _FIRMWARE_STACK, _LAYER_CODE = 2600, 260, 200, 250
 
 Progress = Callable[[str], None]
