@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from command_line import run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,7 +51,7 @@ def test_no_command_touches_hardware():
 def test_the_commands_of_the_readme_run_and_do_what_it_says(tmp_path, monkeypatch):
     """In order, in a folder with the examples alone. One test, since each command needs those before it."""
     examples = ROOT / "examples" / "digits"
-    shutil.copytree(examples, tmp_path / "examples" / "digits", ignore=shutil.ignore_patterns("__pycache__", "mlp"))
+    shutil.copytree(examples, tmp_path / "examples" / "digits", ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.chdir(tmp_path)
     shown = {}
     for command in COMMANDS:
