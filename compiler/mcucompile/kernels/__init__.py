@@ -11,6 +11,7 @@ from mcucompile.kernels.dense_shift import DENSE_SHIFT
 from mcucompile.kernels.four_view_unrolled import FOUR_VIEW_UNROLLED
 from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
 from mcucompile.kernels.plain import PLAIN_KERNELS
+from mcucompile.kernels.plain_movement import MOVEMENT_KERNELS
 from mcucompile.kernels.plain_windows import WINDOW_KERNELS
 
 _SUMS = (DENSE_MULTIPLY, DENSE_SHIFT, DENSE_BINS, DENSE_QUARTER_SQUARE)
@@ -21,6 +22,7 @@ KERNELS: tuple[Kernel, ...] = (
     FOUR_VIEW_UNROLLED,
     *PLAIN_KERNELS,
     *WINDOW_KERNELS,
+    *MOVEMENT_KERNELS,
 )
 
 __all__ = ["KERNELS", "Context", "Core", "Cost", "Kernel", "Layer"]

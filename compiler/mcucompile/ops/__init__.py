@@ -9,6 +9,7 @@ from mcucompile.ops.add import Add, IntegerAdd
 from mcucompile.ops.affine import Affine, IntegerAffine
 from mcucompile.ops.arg_max import ArgMax
 from mcucompile.ops.average_pool import AveragePool, IntegerAveragePool
+from mcucompile.ops.concat import Concat, IntegerConcat
 from mcucompile.ops.conv import Conv, IntegerConv
 from mcucompile.ops.dense import Dense, IntegerDense
 from mcucompile.ops.four_view import FourView
@@ -17,6 +18,7 @@ from mcucompile.ops.reduce import IntegerExtreme, IntegerSum, Reduce
 from mcucompile.ops.relu import IntegerRelu, Relu
 from mcucompile.ops.reshape import Reshape
 from mcucompile.ops.softmax import IntegerSoftmax, Softmax
+from mcucompile.ops.take import Take
 from mcucompile.ops.transpose import Transpose
 
 REAL_OPERATORS: tuple[type[RealOp], ...] = (
@@ -33,6 +35,8 @@ REAL_OPERATORS: tuple[type[RealOp], ...] = (
     MaxPool,
     AveragePool,
     Reduce,
+    Take,
+    Concat,
 )
 # Those with weights, which have an encoding.
 WEIGHTED_OPERATORS = (Dense, Conv)
@@ -53,6 +57,8 @@ INTEGER_OPERATORS: dict[str, type[Op]] = {
         IntegerAveragePool,
         IntegerSum,
         IntegerExtreme,
+        Take,
+        IntegerConcat,
     )
 }
 
@@ -64,12 +70,14 @@ __all__ = [
     "Affine",
     "ArgMax",
     "AveragePool",
+    "Concat",
     "Conv",
     "Dense",
     "FourView",
     "IntegerAdd",
     "IntegerAffine",
     "IntegerAveragePool",
+    "IntegerConcat",
     "IntegerConv",
     "IntegerDense",
     "IntegerExtreme",
@@ -81,5 +89,6 @@ __all__ = [
     "Relu",
     "Reshape",
     "Softmax",
+    "Take",
     "Transpose",
 ]
