@@ -18,10 +18,11 @@ from mcucompile.passes import simplify
 from torch import Tensor, nn
 from torch.export import Dim
 from torch_modules import MODULES, Network, built, images, saved_digits
+from torch_modules_movement import MOVEMENT_DECOMPOSED
 from torch_modules_windows import WINDOW_DECOMPOSED
 
 # What torch's own exporter turns into operators that the ONNX front-end does not read, or does not know itself.
-WITHOUT_ONNX = {"negated", "no_operation", "norm_function"}
+WITHOUT_ONNX = {"negated", "no_operation", "norm_function", "pad_circular", "pixel_unshuffle"}
 
 
 def samples_like(example: Tensor, count: int = 5) -> Tensor:
@@ -110,6 +111,7 @@ DECOMPOSED = (
     "matrix",
     "norm_function",
     *WINDOW_DECOMPOSED,
+    *MOVEMENT_DECOMPOSED,
 )
 
 

@@ -78,11 +78,12 @@ class Builder:
         return build_graph(name, tuple(self._inputs), (result.tensor,), tuple(self._ops), source)
 
     def rename(self, result: Activation, tensor: str) -> Activation:
-        """Give the output of the node's last operator the name it has in the user's model, if that is free."""
-        is_new = len(self._ops) > self._first_of_node and self._ops[-1].output == result.tensor
-        if not is_new or tensor in self._tensors:
+        """Give an output of the node the name it has in the user's model, if that is free and nothing reads it yet."""
+        new = range(self._first_of_node, len(self._ops))
+        place = next((i for i in new if self._ops[i].output == result.tensor), None)
+        if place is None or tensor in self._tensors or any(result.tensor in op.inputs for op in self._ops[place:]):
             return result
-        self._ops[-1] = replace(self._ops[-1], output=tensor)
+        self._ops[place] = replace(self._ops[place], output=tensor)
         self._tensors.take(tensor)
         return replace(result, tensor=tensor)
 

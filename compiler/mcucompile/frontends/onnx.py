@@ -69,12 +69,13 @@ def graph_from_model(model: onnx.ModelProto, file: str = "model.onnx", folder: P
         for name in node.input:
             if name in initializers and name not in values:
                 values[name] = tensors.read(initializers[name], name)
+        outputs: tuple[Value | None, ...]
         try:
-            value = nodes.convert(node, source, values)
+            outputs = nodes.convert(node, source, values)
         except RefusalError as refusal:
             refusals.append(Refusal(source, refusal.reason, refusal.fix))
-            value = nodes.placeholder(node, values)
-        values |= dict.fromkeys(node.output, None) | {node.output[0]: value}
+            outputs = (nodes.placeholder(node, values),)
+        values |= dict.fromkeys(node.output, None) | dict(zip(node.output, outputs, strict=False))
     if refusals:
         raise unsupported(file, refusals)
     output = values.get(result)

@@ -1,7 +1,7 @@
 """Turns one ONNX node into a value: checks it, evaluates it if it is constant, converts it otherwise."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,11 +43,11 @@ class NodeReader:
     opsets: Mapping[str, int]
     read: frozenset[str]
 
-    def convert(self, node: onnx.NodeProto, source: Source, values: _Values) -> Value | None:
-        """Return the node's first output, or None if an input is unknown because an earlier node was refused.
+    def convert(self, node: onnx.NodeProto, source: Source, values: _Values) -> tuple[Value, ...]:
+        """Return the node's outputs, none if an input is unknown because an earlier node was refused.
 
         Args:
-            node: its other outputs must not be read.
+            node: what it gives beyond the outputs returned is not read by any node.
             source: its place.
             values: of the tensors before it; None where unknown.
 
@@ -55,28 +55,41 @@ class NodeReader:
             RefusalError: the node cannot be compiled.
             ModelError: it contradicts itself, or its constants are not finite.
         """
-        domain = canonical_domain(node.domain)
-        self._check_known(node, domain)
-        extra = [name for name in node.output[1:] if name in self.read]
+        self._check_known(node, canonical_domain(node.domain))
+        attributes = self._attributes(node, source)
+        if any(name and values[name] is None for name in node.input):
+            return ()
+        outputs = self._outputs(node, source, attributes, [values[name] if name else None for name in node.input])
+        extra = [name for name in node.output[len(outputs) :] if name in self.read]
         if extra:
             raise RefusalError(f"its further output '{label(extra[0])}' is used", "use only the node's first output")
-        attributes = self._attributes(node, source)
+        named: dict[str, Activation] = {}
+        for name, value in zip(node.output, outputs, strict=False):
+            if isinstance(value, Activation) and value.tensor not in named:
+                named[value.tensor] = self.builder.rename(value, label(name))
+        return tuple(
+            replace(value, tensor=named[value.tensor].tensor) if isinstance(value, Activation) else value
+            for value in outputs
+        )
+
+    def _outputs(
+        self, node: onnx.NodeProto, source: Source, attributes: dict[str, Any], inputs: list[Value | None]
+    ) -> tuple[Value, ...]:
+        """Return the outputs of a node whose inputs are known: constants, evaluated or converted."""
+        domain = canonical_domain(node.domain)
         if domain == "" and node.op_type == "Constant":
-            return _constant(attributes)
-        inputs = [values[name] if name else None for name in node.input]
-        if any(name and values[name] is None for name in node.input):
-            return None
+            return (_constant(attributes),)
         constants = [value for value in inputs if not isinstance(value, Activation)]
         if domain == "" and len(constants) == len(inputs) and onnx_constants.can_evaluate(node.op_type):
-            return onnx_constants.evaluate(node, self.opsets[""], constants, self.tensors.budget)
+            return (onnx_constants.evaluate(node, self.opsets[""], constants, self.tensors.budget),)
         if (domain, node.op_type) not in CONVERTERS:
             raise RefusalError("is supported on constants only", advice(node.op_type))
         if domain == "" and node.op_type in _OF_ONE_TYPE:
             _check_one_type(source, inputs)
         self.builder.at(source)
-        view = Node(source, self.opsets.get(domain, 1), attributes, tuple(inputs))
-        value = CONVERTERS[domain, node.op_type](view, self.builder)
-        return self.builder.rename(value, label(node.output[0])) if isinstance(value, Activation) else value
+        view = Node(source, self.opsets.get(domain, 1), attributes, tuple(inputs), len(node.output))
+        converted = CONVERTERS[domain, node.op_type](view, self.builder)
+        return converted if isinstance(converted, tuple) else (converted,)
 
     def placeholder(self, node: onnx.NodeProto, values: _Values) -> Activation | None:
         """Return what a refused node would give, so that the nodes after it are looked at too; None if unknown."""

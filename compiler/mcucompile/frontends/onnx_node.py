@@ -1,13 +1,13 @@
 """One ONNX node as its converter sees it: attributes by name, inputs as constants or activations."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from mcucompile.errors import ModelError
-from mcucompile.frontends.builder import Activation, Constant, Value
+from mcucompile.frontends.builder import Activation, Builder, Constant, Value
 from mcucompile.frontends.refusals import RefusalError
 from mcucompile.ir import Source
 
@@ -21,13 +21,14 @@ class Node:
         opset: version of the node's domain.
         attributes: by name, as Python values; tensors are arrays.
         inputs: None for an optional input that is absent.
-        outputs: how many outputs are read.
+        outputs: how many outputs the node has.
     """
 
     source: Source
     opset: int
     attributes: Mapping[str, Any]
     inputs: tuple[Value | None, ...]
+    outputs: int = 1
 
     def activation(self, index: int = 0) -> Activation:
         """Return an input that depends on the graph's input."""
@@ -95,3 +96,7 @@ class Node:
 
     def _input(self, index: int) -> Value | None:
         return self.inputs[index] if index < len(self.inputs) else None
+
+
+# Returns the node's first output, or all of them.
+Converter = Callable[[Node, Builder], Value | tuple[Value, ...]]

@@ -1,23 +1,20 @@
 """The table from ONNX operators to the IR: one function for each, all opsets from 7 on.
 
-A converter gets the node and the builder and returns the node's first output, or raises RefusalError.
+A converter gets the node and the builder and returns the node's first output or all of them, or raises RefusalError.
 Source of every rule: the ONNX operator specification, onnx.ai/onnx/operators.
 """
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 from onnx import TensorProto
 
 from mcucompile.errors import ModelError
-from mcucompile.frontends import arithmetic, onnx_convolution, onnx_windows
+from mcucompile.frontends import arithmetic, onnx_convolution, onnx_movement, onnx_windows
 from mcucompile.frontends.builder import Activation, Builder, Kind, Value
-from mcucompile.frontends.onnx_node import Node
+from mcucompile.frontends.onnx_node import Converter, Node
 from mcucompile.frontends.refusals import RefusalError
 from mcucompile.ops.four_view_function import DOMAIN
-
-Converter = Callable[[Node, Builder], Value]
 
 _FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
 # Integer types that hold every uint8 and every int8.
@@ -209,6 +206,7 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     (DOMAIN, "FourView"): _four_view,
     **onnx_convolution.CONVERTERS,
     **onnx_windows.CONVERTERS,
+    **onnx_movement.CONVERTERS,
 }
 
 _TRANSFORMS = "Gemm, MatMul, Add, Relu, BatchNormalization, Softmax, ArgMax, Reshape or Transpose"

@@ -1,13 +1,13 @@
 """Pooling and reductions of ONNX, all opsets."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from mcucompile.errors import ModelError
 from mcucompile.frontends import windows
 from mcucompile.frontends.builder import Builder, Value
 from mcucompile.frontends.convolution import Slide
 from mcucompile.frontends.onnx_convolution import slide_of
-from mcucompile.frontends.onnx_node import Node
+from mcucompile.frontends.onnx_node import Converter, Node
 
 _FUNCTIONS: Mapping[str, str] = {
     "ReduceMean": "mean", "ReduceSum": "sum", "ReduceL1": "magnitudes", "ReduceMax": "max", "ReduceMin": "min",
@@ -36,11 +36,11 @@ def _average_pool(node: Node, builder: Builder) -> Value:
     return windows.average_pool(builder, node.activation(), kernel, slide, ceil=ceil, count_padding=count_padding)
 
 
-def _global_pool(function: str) -> Callable[[Node, Builder], Value]:
+def _global_pool(function: str) -> Converter:
     return lambda node, builder: windows.global_pool(builder, node.activation(), function)
 
 
-def _reduce(function: str) -> Callable[[Node, Builder], Value]:
+def _reduce(function: str) -> Converter:
     def convert(node: Node, builder: Builder) -> Value:
         x = node.activation()
         rank = len(x.shape)
@@ -56,7 +56,7 @@ def _reduce(function: str) -> Callable[[Node, Builder], Value]:
     return convert
 
 
-CONVERTERS: dict[tuple[str, str], Callable[[Node, Builder], Value]] = {
+CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "AveragePool"): _average_pool,
     ("", "GlobalAveragePool"): _global_pool("mean"),
     ("", "GlobalMaxPool"): _global_pool("max"),

@@ -32,7 +32,7 @@ from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 
 # Imported for its effect: it registers mcucompile::four_view, which a saved program may call.
 import mcucompile.nn.four_view  # noqa: F401
-from mcucompile.frontends.builder import MAX_ELEMENTS, Activation, Builder, Constant, Kind
+from mcucompile.frontends.builder import MAX_ELEMENTS, Activation, Builder, Constant, Kind, Value
 from mcucompile.frontends.files import MAX_FILE_BYTES, read_file
 from mcucompile.frontends.names import c_name, first_line, label
 from mcucompile.frontends.refusals import Refusal, RefusalError, unsupported
@@ -170,14 +170,21 @@ def _convert(node: fx.Node, source: Source, values: Mapping[fx.Node, Any], build
     is_real = type_ is not None and type_.is_floating_point
     builder.at(source)
     value = CONVERTERS[name](Call(source, arguments, is_real, type_ == _type(node.all_input_nodes[0])), builder)
-    if not isinstance(value, Activation):
-        return value
-    return builder.rename(replace(value, kind=Kind.REAL) if is_real else value, label(node.name))
+    if isinstance(value, tuple):
+        return tuple(_of_type(part, is_real) for part in value)
+    named = _of_type(value, is_real)
+    return builder.rename(named, label(node.name)) if isinstance(named, Activation) else named
+
+
+def _of_type(value: Value, is_real: bool) -> Value:
+    return replace(value, kind=Kind.REAL) if is_real and isinstance(value, Activation) else value
 
 
 def _function(node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
     """Return the result of a Python function on whole numbers, or an item of an operator's outputs."""
     arguments = fx.map_arg(node.args, lambda read: values[read])
+    if node.target is operator.getitem and isinstance(arguments[0], tuple) and isinstance(arguments[1], int):
+        return arguments[0][arguments[1]]
     if node.target is operator.getitem and isinstance(arguments[0], Activation):
         if arguments[1] != 0:
             raise RefusalError("uses a further output of an operator", "use only its first output")

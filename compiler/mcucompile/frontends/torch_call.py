@@ -73,4 +73,5 @@ class Call:
         return axis % max(rank, 1)
 
 
-Converter = Callable[[Call, Builder], Value]
+# Returns the call's output, or all of them.
+Converter = Callable[[Call, Builder], Value | tuple[Value, ...]]

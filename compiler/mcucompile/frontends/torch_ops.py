@@ -6,7 +6,7 @@ Source of every rule: the operator's documentation at pytorch.org/docs.
 
 import math
 
-from mcucompile.frontends import arithmetic, torch_convolution, torch_windows
+from mcucompile.frontends import arithmetic, torch_convolution, torch_movement, torch_windows
 from mcucompile.frontends.builder import Builder, Kind, Value
 from mcucompile.frontends.refusals import RefusalError
 from mcucompile.frontends.torch_call import Call, Converter
@@ -200,6 +200,7 @@ CONVERTERS: dict[str, Converter] = {
     "aten::view": _view,
     "mcucompile::four_view": _four_view,
     **torch_convolution.CONVERTERS,
+    **torch_movement.CONVERTERS,
     **torch_windows.CONVERTERS,
 }
 _ACTIVATIONS = ("sigmoid", "tanh", "gelu", "elu", "leaky_relu", "silu", "hardtanh", "hardswish", "clamp")

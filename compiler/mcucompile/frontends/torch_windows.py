@@ -1,7 +1,5 @@
 """Pooling and reductions of torch."""
 
-from collections.abc import Callable
-
 from mcucompile.errors import ModelError
 from mcucompile.frontends import windows
 from mcucompile.frontends.builder import Activation, Builder, Value
@@ -63,7 +61,7 @@ def _adaptive_average_pool(spatial: int) -> Converter:
     return convert
 
 
-def _reduce(function: str) -> Callable[[Call, Builder], Value]:
+def _reduce(function: str) -> Converter:
     def convert(call: Call, builder: Builder) -> Value:
         x = call.activation()
         given = call.integers("dim") if call.arguments.get("dim") is not None else ()

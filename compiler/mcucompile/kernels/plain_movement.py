@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 from mcucompile.ir import Shape
 from mcucompile.kernels.kernel import Context, Layer
@@ -48,7 +49,7 @@ def _loops(indices: tuple[tuple[int, ...], ...], shape: Shape) -> tuple[Loop, ..
     stride = 1
     loops: list[Loop] = []
     for index, length in zip(reversed(indices), reversed(shape), strict=True):
-        steps = {after - before for before, after in zip(index, index[1:], strict=False)}
+        steps = {after - before for before, after in pairwise(index)}
         is_even = len(steps) < 2 and FILL not in index
         step = stride * next(iter(steps), 0) if is_even else 0
         inner = loops[-1] if loops else None
@@ -71,7 +72,10 @@ def _take(layer: Layer) -> Context:
     op = layer.op
     if not isinstance(op, Take):
         raise TypeError(op.kind)
-    return {"loops": _loops(op.indices, layer.shapes[0]) or (Loop(1, 0, 0, (), 0xFFFF, False, 1),), "fill": int(op.fill)}
+    return {
+        "loops": _loops(op.indices, layer.shapes[0]) or (Loop(1, 0, 0, (), 0xFFFF, False, 1),),
+        "fill": int(op.fill),
+    }
 
 
 def _take_table_bytes(layer: Layer) -> int:

@@ -51,7 +51,7 @@ class Take(RealOp):
     def run(self, *inputs: Array) -> Array:
         """Choose in the input's type."""
         y = inputs[0]
-        fill = self.fill if y.dtype.kind == "f" else int(np.clip(self.fill, *_limits(y)))
+        fill = int(np.clip(self.fill, *_limits(y))) if y.dtype.kind in "iu" else self.fill
         for axis, index in enumerate(self.indices):
             if index == tuple(range(y.shape[axis + 1])):
                 continue
