@@ -19,6 +19,7 @@ from mcucompile.errors import UserError
 from mcucompile.ir import Array
 from mcucompile.project import EMULATORS, Project, choose_emulator, devices, load_project
 from mcucompile.reference import load_samples
+from mcucompile.report import FACTS_REPORT, PAGE_FILE, write_report
 from mcucompile.targets.boards import list_boards, load_board
 from mcucompile.targets.flash import flash_project
 from mcucompile.verify import verify_devices
@@ -204,7 +205,7 @@ def bench(directory: Path, on: str, inputs: str | None, limit: int, as_json: boo
     """Count the instructions of one inference, exactly, in all and for each layer."""
     project = load_project(directory)
     codes = load_samples(directory) if inputs is None else _input_codes(project, inputs)
-    emulator = choose_emulator(project.board) if on == "emulator" and not project.board.is_host else on
+    emulator = _emulator(project, on)
     with show.progress(quiet=as_json) as progress:
         progress(f"counting in {emulator}")
         result = bench_project(project, emulator, codes[:limit])
@@ -212,6 +213,31 @@ def bench(directory: Path, on: str, inputs: str | None, limit: int, as_json: boo
         show.json_text(result.facts())
     else:
         show.bench(result)
+
+
+@cli.command(epilog="Example: mcucompile report build --on emulator")
+@click.argument("directory", type=click.Path(path_type=Path), default="build")
+@click.option("-o", "--output", metavar="DIR", type=click.Path(path_type=Path), help="Default: the project itself.")
+@click.option("--on", type=click.Choice(["emulator", *EMULATORS]), help="Count instructions; default: estimates.")
+@click.option("--limit", type=click.IntRange(min=1), default=4, show_default=True, help="Count the first samples only.")
+@click.option("--json", "as_json", is_flag=True, help="Print the JSON, too.")
+def report(directory: Path, output: Path | None, on: str | None, limit: int, as_json: bool) -> None:
+    """Write report.html, a page about the project in DIRECTORY, and report.json.
+
+    Graph, memory over time, and for each layer flash, RAM, instructions, accuracy and weights.
+    """
+    project = load_project(directory)
+    bench = None
+    if on is not None:
+        with show.progress(quiet=as_json) as progress:
+            progress(f"counting in {on}")
+            bench = bench_project(project, _emulator(project, on), load_samples(directory)[:limit])
+    target = directory if output is None else output
+    facts = write_report(project, bench, target)
+    if as_json:
+        show.json_text(facts)
+    else:
+        print(f"wrote {target / PAGE_FILE} and {target / FACTS_REPORT}")
 
 
 @cli.command(epilog="Example: mcucompile flash build --port /dev/ttyUSB0 --dry-run")
@@ -244,6 +270,10 @@ def boards(as_json: bool) -> None:
 def ops(as_json: bool) -> None:
     """List the operators, weight encodings and kernels."""
     show.operators(as_json=as_json)
+
+
+def _emulator(project: Project, on: str) -> str:
+    return choose_emulator(project.board) if on == "emulator" and not project.board.is_host else on
 
 
 def _input_codes(project: Project, inputs: str | None) -> Array:

@@ -38,15 +38,16 @@ class Model:
 
 @cache
 def environment() -> jinja2.Environment:
-    """Return the one Jinja environment: undefined names are errors, blocks leave no blank lines."""
+    """Return the one Jinja environment: undefined names are errors, blocks leave no blank lines, HTML is escaped."""
     created = jinja2.Environment(
         loader=jinja2.FileSystemLoader(resource_dir("templates")),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,
+        autoescape=lambda name: name is not None and name.endswith(".html.j2"),
     )
+    created.filters["printable"] = printable
     created.filters["signed_byte"] = lambda code: code - 256 if code > 127 else code
     return created
 
@@ -86,6 +87,11 @@ def render(template: str, context: Mapping[str, object]) -> str:
         if line or (lines and lines[-1]):
             lines.append(line)
     return "\n".join(lines).strip("\n") + "\n"
+
+
+def printable(text: str) -> str:
+    """Return text with whatever cannot be seen, or turns what follows around, written as an escape."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def layer_names(graph: Graph) -> tuple[str, ...]:
