@@ -18,6 +18,8 @@ FACTS_REPORT = "report.json"
 _ROW, _LANE, _DOT = 68, 14, 14
 _GUTTER_LANES = 8
 _CURVE = 16
+# Pixels of the memory map, and of a line of text in it; colours before they come again.
+_MAP_HEIGHT, _MAP_LINE = 320, 20
 _COLOURS = 6
 _MOST_TICKS = 12
 
@@ -192,10 +194,14 @@ def _curve(x: float, top: int, bottom: int) -> str:
 
 
 def _memory_map(arena: dict[str, Any], layers: int) -> dict[str, Any]:
-    """Return the rectangles of the arena over the layers, in percent of the picture's width and height."""
+    """Return the rectangles of the arena over the layers, in percent of the picture's width and height.
+
+    A rectangle says how many lines of text it has space for.
+    """
     size = max(arena["bytes"], 1)
     every = -(-layers // _MOST_TICKS)
     return {
+        "height": _MAP_HEIGHT,
         "boxes": [
             {
                 **buffer,
@@ -204,6 +210,7 @@ def _memory_map(arena: dict[str, Any], layers: int) -> dict[str, Any]:
                 "y": _percent(size - buffer["offset"] - buffer["size"], size),
                 "height": _percent(buffer["size"], size),
                 "colour": i % _COLOURS,
+                "lines": _MAP_HEIGHT * buffer["size"] // (size * _MAP_LINE),
             }
             for i, buffer in enumerate(arena["buffers"])
         ],
