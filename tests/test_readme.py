@@ -27,9 +27,9 @@ COMMANDS = console_lines(README)
 
 def test_the_readme_has_these_commands():
     """None is lost when the README's form changes, and every verb is shown."""
-    assert len(COMMANDS) == README.count("\n$ ") == 8
+    assert len(COMMANDS) == README.count("\n$ ") == 9
     verbs = {shlex.split(command)[1] for command in COMMANDS}
-    assert verbs >= {"verify", "bench", "flash", "analyze", "boards", "ops"}
+    assert verbs >= {"verify", "bench", "report", "flash", "analyze", "boards", "ops"}
     assert any(verb.endswith(".onnx") for verb in verbs)
 
 
