@@ -4,7 +4,7 @@
  * Sums are made modulo 2^32 in unsigned integers, whose overflow C defines; the compiler has proven
  * (passes/check_accumulators.py) that every signed result fits int32, so nothing is ever lost.
  * Right shifts of negative numbers are arithmetic, as gcc and clang define them.
- * No multiply, no divide, no float.
+ * No divide, no float; a multiply in mcu_multiply_s32 only, and not there if MCU_NO_MULTIPLY is defined.
  */
 #ifndef MCU_NUMERICS_H
 #define MCU_NUMERICS_H
@@ -51,6 +51,36 @@ static inline uint32_t mcu_add_u32(uint32_t sum, int32_t x)
 static inline int32_t mcu_subtract_s32(int32_t a, int32_t b)
 {
     return (int32_t)((uint32_t)a - (uint32_t)b);
+}
+
+/* a * b of two values known at run time, modulo 2^32: one instruction, or an addition for each bit of b. */
+static inline int32_t mcu_multiply_s32(int32_t a, int32_t b)
+{
+#ifdef MCU_NO_MULTIPLY
+    uint32_t addend = b < 0 ? 0U - (uint32_t)a : (uint32_t)a;
+    uint32_t rest = b < 0 ? 0U - (uint32_t)b : (uint32_t)b;
+    uint32_t product = 0;
+    while (rest != 0) {
+        if (rest & 1U) {
+            product += addend;
+        }
+        addend <<= 1;
+        rest >>= 1;
+    }
+    return (int32_t)product;
+#else
+    return (int32_t)((uint32_t)a * (uint32_t)b);
+#endif
+}
+
+/* The straight line from low to high, at fraction / 2^bits of the way, divided by 2^(shift - bits), ties up.
+ *   |low|, |high| below 2^(31 - bits), shift at least bits and 1
+ */
+static inline int32_t mcu_interpolate_s32(int32_t low, int32_t high, uint32_t fraction, uint32_t bits, uint32_t shift)
+{
+    const int32_t scaled =
+        mcu_add_s32(mcu_shift_left_s32(low, bits), mcu_multiply_s32(high - low, (int32_t)fraction));
+    return mcu_shift_right_s32(mcu_add_s32(scaled, (int32_t)(1U << (shift - 1))), shift);
 }
 
 /* The value nearest to v in low..high. */

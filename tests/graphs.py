@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 from graphs_convolution import CONVOLUTIONS
+from graphs_elementwise import ELEMENTWISE_GRAPHS
 from graphs_movement import MOVEMENT_GRAPHS
 from graphs_windows import WINDOW_GRAPHS
 from mcucompile.ir import Format, Graph, Op, Source, Tensor, build_graph
@@ -116,4 +117,5 @@ GRAPHS: dict[str, Callable[[np.random.Generator], Graph]] = {
     **CONVOLUTIONS,
     **WINDOW_GRAPHS,
     **MOVEMENT_GRAPHS,
+    **ELEMENTWISE_GRAPHS,
 }

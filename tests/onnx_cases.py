@@ -8,6 +8,7 @@ from mcucompile.ops.four_view_function import four_view_function
 from models_factory import Array, Case, make_model, node
 from onnx import TensorProto, helper
 from onnx.helper import make_node
+from onnx_cases_elementwise import ELEMENTWISE_CASES
 from onnx_cases_movement import MOVEMENT_CASES
 from onnx_cases_windows import WINDOW_CASES
 
@@ -321,4 +322,5 @@ CASES: dict[str, Case] = {
     "mlp": Case(_mlp, (1, 4, 5), dtype=np.uint8),
     **WINDOW_CASES,
     **MOVEMENT_CASES,
+    **ELEMENTWISE_CASES,
 }

@@ -46,7 +46,8 @@ def test_every_converter_has_a_case() -> None:
     random = np.random.default_rng(0)
     models = [case.model(min(max(case.oldest, 17), case.newest), random) for case in CASES.values()]
     used = {(n.domain, n.op_type) for model in models for n in model.graph.node}
-    assert set(CONVERTERS) - used == {("", "Size")}
+    # Swish is younger than onnxruntime; ONNX's own tests have it.
+    assert set(CONVERTERS) - used == {("", "Size"), ("", "Swish")}
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -76,7 +77,8 @@ def test_onnx_node_tests() -> None:
             except UserError:
                 continue
             (actual,) = graph.run(values[None])
-            np.testing.assert_allclose(actual, expected, rtol=case.rtol, atol=1e-6, err_msg=case.name, strict=False)
+            rtol = max(case.rtol, 2.0**-7) if expected.dtype.itemsize == 2 else case.rtol
+            np.testing.assert_allclose(actual, expected, rtol=rtol, atol=1e-6, err_msg=case.name, strict=False)
             assert actual.shape == expected.shape, case.name
             converted += 1
             covered |= used

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import torch_modules_elementwise
 from mcucompile.frontends.onnx import graph_from_model
 from mcucompile.frontends.torch import graph_from_program, load_exported, load_module
 from mcucompile.frontends.torch_ops import CONVERTERS
@@ -23,6 +24,7 @@ from torch_modules_windows import WINDOW_DECOMPOSED
 
 # What torch's own exporter turns into operators that the ONNX front-end does not read, or does not know itself.
 WITHOUT_ONNX = {"negated", "no_operation", "norm_function", "pad_circular", "pixel_unshuffle"}
+WITHOUT_ONNX |= torch_modules_elementwise.WITHOUT_ONNX
 
 
 def samples_like(example: Tensor, count: int = 5) -> Tensor:

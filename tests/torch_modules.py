@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from mcucompile.nn import FourView
 from torch import Tensor, nn
+from torch_modules_elementwise import ELEMENTWISE_MODULES
 from torch_modules_movement import MOVEMENT_MODULES
 from torch_modules_windows import WINDOW_MODULES
 
@@ -98,6 +99,7 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "to_float": (lambda: Network(lambda m, x: m["a"](x.to(torch.float32).contiguous()), a=nn.Linear(6, 4)), (1, 6)),
     **WINDOW_MODULES,
     **MOVEMENT_MODULES,
+    **ELEMENTWISE_MODULES,
 }
 
 

@@ -55,6 +55,23 @@ class Lowering:
             return Format(32, True, largest(self.output) / RESULT_STEPS)
         return best_format(self.output, signed=signed, bits=self.activation_bits)
 
+    def free_format(self) -> Format:
+        """Return the format of a stored output that measures best, for operators that can give any."""
+        low, high = float(self.output.min()), float(self.output.max())
+        plain = best_format(self.output, signed=low < 0, bits=self.activation_bits)
+        if self.activation_bits > 8 or low >= 0:
+            return plain
+        # Values that are not spread evenly around 0 leave codes of a symmetric format unused.
+        real = np.asarray(_some(self.output), dtype=np.float64)
+        steps = (1 << self.activation_bits) - 1
+        shifted = []
+        for clip in _CLIPS:
+            scale = (max(high, 0.0) - low) * clip / steps
+            shifted.append(Format(self.activation_bits, False, scale, int(min(-low * clip / scale + 0.5, steps))))
+        candidates = [plain, *shifted]
+        errors = [squared_error(real, format_.dequantize(format_.quantize(real))) for format_ in candidates]
+        return candidates[int(np.argmin(errors))]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lowered:
@@ -79,6 +96,18 @@ class RealOp(Op):
         Several inputs are all permuted alike. passes/sink_transposes.py moves transpositions by it.
         """
         return None
+
+
+def rectified(y: Array, *, relu: bool, ceiling: float) -> Array:
+    """Return min(max(y, 0), ceiling) if relu, else y."""
+    return np.clip(y, np.float32(0), np.float32(ceiling)) if relu else y
+
+
+def code_limits(format_: Format, *, relu: bool, ceiling: float) -> tuple[int, int]:
+    """Return the smallest and largest code of an output that is rectified or not."""
+    if not relu:
+        return format_.minimum, format_.maximum
+    return max(format_.minimum, format_.zero_point), int(format_.quantize(np.array(ceiling)))
 
 
 def largest(values: Array) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from onnx import TensorProto
 
 from mcucompile.errors import ModelError
-from mcucompile.frontends import arithmetic, onnx_convolution, onnx_movement, onnx_windows
+from mcucompile.frontends import arithmetic, onnx_convolution, onnx_elementwise, onnx_movement, onnx_windows
 from mcucompile.frontends.builder import Activation, Builder, Kind, Value
 from mcucompile.frontends.onnx_node import Converter, Node
 from mcucompile.frontends.refusals import RefusalError
@@ -207,6 +207,7 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     **onnx_convolution.CONVERTERS,
     **onnx_windows.CONVERTERS,
     **onnx_movement.CONVERTERS,
+    **onnx_elementwise.CONVERTERS,
 }
 
 _TRANSFORMS = "Gemm, MatMul, Add, Relu, BatchNormalization, Softmax, ArgMax, Reshape or Transpose"
@@ -216,10 +217,6 @@ _ADVICE = {
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear", "QLinearMatMul", "MatMulInteger", "QGemm"), _FLOAT_MODEL),
     **dict.fromkeys(("If", "Loop", "Scan"), "export the model without control flow"),
     **dict.fromkeys(("LSTM", "GRU", "RNN"), "use a feed-forward network"),
-    **dict.fromkeys(
-        ("Sigmoid", "Tanh", "Gelu", "Elu", "LeakyRelu", "PRelu", "Selu", "HardSigmoid", "HardSwish", "Swish", "Clip"),
-        "use Relu as the activation",
-    ),
     "LogSoftmax": "use Softmax, or leave it out: it does not change which output is largest",
 }
 

@@ -6,7 +6,7 @@ Source of every rule: the operator's documentation at pytorch.org/docs.
 
 import math
 
-from mcucompile.frontends import arithmetic, torch_convolution, torch_movement, torch_windows
+from mcucompile.frontends import arithmetic, torch_convolution, torch_elementwise, torch_movement, torch_windows
 from mcucompile.frontends.builder import Builder, Kind, Value
 from mcucompile.frontends.refusals import RefusalError
 from mcucompile.frontends.torch_call import Call, Converter
@@ -202,10 +202,9 @@ CONVERTERS: dict[str, Converter] = {
     **torch_convolution.CONVERTERS,
     **torch_movement.CONVERTERS,
     **torch_windows.CONVERTERS,
+    **torch_elementwise.CONVERTERS,
 }
-_ACTIVATIONS = ("sigmoid", "tanh", "gelu", "elu", "leaky_relu", "silu", "hardtanh", "hardswish", "clamp")
 _ADVICE = {
-    **dict.fromkeys((f"aten::{name}" for name in _ACTIVATIONS), "use ReLU as the activation"),
     **dict.fromkeys(("aten::log_softmax", "aten::_log_softmax"), "leave it out: it does not change the largest output"),
 }
 

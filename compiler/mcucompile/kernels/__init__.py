@@ -11,6 +11,7 @@ from mcucompile.kernels.dense_shift import DENSE_SHIFT
 from mcucompile.kernels.four_view_unrolled import FOUR_VIEW_UNROLLED
 from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
 from mcucompile.kernels.plain import PLAIN_KERNELS
+from mcucompile.kernels.plain_elementwise import ELEMENTWISE_KERNELS
 from mcucompile.kernels.plain_movement import MOVEMENT_KERNELS
 from mcucompile.kernels.plain_windows import WINDOW_KERNELS
 
@@ -23,6 +24,7 @@ KERNELS: tuple[Kernel, ...] = (
     *PLAIN_KERNELS,
     *WINDOW_KERNELS,
     *MOVEMENT_KERNELS,
+    *ELEMENTWISE_KERNELS,
 )
 
 __all__ = ["KERNELS", "Context", "Core", "Cost", "Kernel", "Layer"]

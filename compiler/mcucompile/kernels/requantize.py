@@ -58,5 +58,5 @@ def requantize_code(requantize: Requantization, output: Format) -> RequantizeCod
         minimum=requantize.minimum,
         maximum=requantize.maximum,
         is_uniform=is_uniform,
-        clamps=output.bits < 32 or requantize.minimum > output.minimum,
+        clamps=output.bits < 32 or (requantize.minimum, requantize.maximum) != (output.minimum, output.maximum),
     )

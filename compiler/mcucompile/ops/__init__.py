@@ -9,10 +9,12 @@ from mcucompile.ops.add import Add, IntegerAdd
 from mcucompile.ops.affine import Affine, IntegerAffine
 from mcucompile.ops.arg_max import ArgMax
 from mcucompile.ops.average_pool import AveragePool, IntegerAveragePool
+from mcucompile.ops.clip import Clip, IntegerClip
 from mcucompile.ops.concat import Concat, IntegerConcat
 from mcucompile.ops.conv import Conv, IntegerConv
 from mcucompile.ops.dense import Dense, IntegerDense
 from mcucompile.ops.four_view import FourView
+from mcucompile.ops.lookup import IntegerInterpolation, IntegerLookup, Lookup
 from mcucompile.ops.max_pool import MaxPool
 from mcucompile.ops.reduce import IntegerExtreme, IntegerSum, Reduce
 from mcucompile.ops.relu import IntegerRelu, Relu
@@ -37,6 +39,8 @@ REAL_OPERATORS: tuple[type[RealOp], ...] = (
     Reduce,
     Take,
     Concat,
+    Lookup,
+    Clip,
 )
 # Those with weights, which have an encoding.
 WEIGHTED_OPERATORS = (Dense, Conv)
@@ -59,6 +63,9 @@ INTEGER_OPERATORS: dict[str, type[Op]] = {
         IntegerExtreme,
         Take,
         IntegerConcat,
+        IntegerLookup,
+        IntegerInterpolation,
+        IntegerClip,
     )
 }
 
@@ -70,6 +77,7 @@ __all__ = [
     "Affine",
     "ArgMax",
     "AveragePool",
+    "Clip",
     "Concat",
     "Conv",
     "Dense",
@@ -77,13 +85,17 @@ __all__ = [
     "IntegerAdd",
     "IntegerAffine",
     "IntegerAveragePool",
+    "IntegerClip",
     "IntegerConcat",
     "IntegerConv",
     "IntegerDense",
     "IntegerExtreme",
+    "IntegerInterpolation",
+    "IntegerLookup",
     "IntegerRelu",
     "IntegerSoftmax",
     "IntegerSum",
+    "Lookup",
     "MaxPool",
     "Reduce",
     "Relu",

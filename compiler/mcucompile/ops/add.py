@@ -1,5 +1,6 @@
 """Sum of two activations of the same shape: y = relu?(a + b)."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from mcucompile.errors import ModelError
 from mcucompile.ir import Array, Format, Op, Shape
-from mcucompile.lowering import Lowered, Lowering, RealOp, best_format
+from mcucompile.lowering import Lowered, Lowering, RealOp, best_format, code_limits, rectified
 from mcucompile.numerics import Int, Requantization, short_multipliers
 
 # Two inputs, one free output scale: pairs of short multipliers reach any ratio of scales within 1 %.
@@ -17,10 +18,15 @@ _FRACTION_BITS = 12
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Add(RealOp):
-    """y = relu?(a + b), element by element, real. Shapes must be equal: constants are folded elsewhere."""
+    """y = relu?(a + b), element by element, real. Shapes must be equal: constants are folded elsewhere.
+
+    Attributes:
+        relu: clamp the result at 0 and at `ceiling`.
+    """
 
     kind: ClassVar[str] = "add"
     relu: bool = False
+    ceiling: float = math.inf
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """The common shape."""
@@ -29,7 +35,7 @@ class Add(RealOp):
     def run(self, *inputs: Array) -> Array:
         """Compute in float32."""
         y = inputs[0].astype(np.float32) + inputs[1]
-        return np.maximum(y, 0) if self.relu else y
+        return rectified(y, relu=self.relu, ceiling=self.ceiling)
 
     def permuted(self, _permutation: tuple[int, ...]) -> "Add":
         """The same operator."""
@@ -74,8 +80,7 @@ class Add(RealOp):
                 np.array([1]),
                 np.array([(format_.zero_point << shift) - zero]),
                 np.array([shift]),
-                max(format_.minimum, 0) if self.relu else format_.minimum,
-                format_.maximum,
+                *code_limits(format_, relu=self.relu, ceiling=self.ceiling),
             ),
         )
         return Lowered(op, format_)

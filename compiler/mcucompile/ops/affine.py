@@ -1,5 +1,6 @@
 """Scale and offset along one axis: y = x * scale[c] + offset[c] (batch-norm, or a constant's +, -, *, /)."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -8,7 +9,7 @@ import numpy.typing as npt
 
 from mcucompile.errors import ModelError, QuantizationError
 from mcucompile.ir import Array, Format, Op, Shape
-from mcucompile.lowering import Lowered, Lowering, RealOp
+from mcucompile.lowering import Lowered, Lowering, RealOp, code_limits, rectified
 from mcucompile.numerics import Int, Requantization, requantization, short_multipliers
 
 # An affine layer that could not be folded has no free scale to absorb a rounded multiplier: give it more
@@ -23,7 +24,7 @@ class Affine(RealOp):
 
     Attributes:
         axis: counted from the front, of the input without samples.
-        relu: clamp the result at 0.
+        relu: clamp the result at 0 and at `ceiling`.
     """
 
     kind: ClassVar[str] = "affine"
@@ -31,6 +32,7 @@ class Affine(RealOp):
     offset: npt.NDArray[np.float32]
     axis: int
     relu: bool = False
+    ceiling: float = math.inf
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """The input's shape."""
@@ -41,7 +43,7 @@ class Affine(RealOp):
         x = np.moveaxis(inputs[0].astype(np.float32), self.axis + 1, -1) if self._is_vector else inputs[0]
         y = x * self.scale + self.offset
         y = np.moveaxis(y, -1, self.axis + 1) if self._is_vector else y
-        return np.maximum(y, 0) if self.relu else np.asarray(y, dtype=np.float32)
+        return np.asarray(rectified(y, relu=self.relu, ceiling=self.ceiling), dtype=np.float32)
 
     @property
     def _is_vector(self) -> bool:
@@ -61,11 +63,12 @@ class Affine(RealOp):
         sign = np.where(scale < 0, -1, 1)
         gain = np.maximum(np.abs(scale), 1e-12) * source.scale / format_.scale
         bias = self.offset.astype(np.float64) / (gain * format_.scale) - sign * source.zero_point
+        minimum, maximum = code_limits(format_, relu=self.relu, ceiling=self.ceiling)
         requantize = requantization(
             gain,
             bias,
-            minimum=max(format_.minimum, 0) if self.relu else format_.minimum,
-            maximum=format_.maximum,
+            minimum=minimum,
+            maximum=maximum,
             zero_point=format_.zero_point,
             multipliers=short_multipliers(max(lowering.terms, _TERMS), _WIDTH),
         )

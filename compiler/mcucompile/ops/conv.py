@@ -15,7 +15,7 @@ import numpy.typing as npt
 from mcucompile.encodings import Weights
 from mcucompile.errors import ModelError
 from mcucompile.ir import Array, Format, Op, RowAccess, Shape
-from mcucompile.lowering import Lowered, Lowering, RealOp
+from mcucompile.lowering import Lowered, Lowering, RealOp, rectified
 from mcucompile.numerics import Int, Requantization
 from mcucompile.ops.linear import MAX_ROWS, LinearLayer, lower_linear, some_rows, weighted_bounds
 from mcucompile.ops.window import Window, images
@@ -35,7 +35,7 @@ class Conv(RealOp):
         window: geometry; padding takes part as 0.
         groups: outputs of a group see only their group's channels.
         planar: x is (n, c, h, w).
-        relu: clamp the result at 0.
+        relu: clamp the result at 0 and at `ceiling`.
     """
 
     kind: ClassVar[str] = "conv"
@@ -45,6 +45,7 @@ class Conv(RealOp):
     groups: int = 1
     planar: bool = False
     relu: bool = False
+    ceiling: float = math.inf
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """(n, rows, columns, n_out)."""
@@ -56,7 +57,7 @@ class Conv(RealOp):
         outputs = []
         for rows, lead in _rows(self, inputs[0].astype(np.float32), 0):
             y = (rows @ weight).transpose(1, 0, 2).reshape(*lead, -1) + self.bias
-            outputs.append(np.maximum(y, 0) if self.relu else y)
+            outputs.append(rectified(y, relu=self.relu, ceiling=self.ceiling))
         return np.concatenate(outputs)
 
     def operations(self, *shapes: Shape) -> int:
@@ -75,6 +76,7 @@ class Conv(RealOp):
                 self.weight.reshape(n_out, -1).astype(np.float64),
                 self.bias.astype(np.float64),
                 self.relu,
+                self.ceiling,
                 rows,
             ),
         )

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from mcucompile.encodings import Weights
 from mcucompile.errors import ModelError
 from mcucompile.ir import Array, Format, Op, Shape
-from mcucompile.lowering import Lowered, Lowering, RealOp
+from mcucompile.lowering import Lowered, Lowering, RealOp, rectified
 from mcucompile.numerics import Int, Requantization
 from mcucompile.ops.linear import LinearLayer, lower_linear, some_rows, weighted_bounds
 from mcucompile.similarities import SIMILARITIES
@@ -23,13 +23,14 @@ class Dense(RealOp):
     Attributes:
         weight: (n_out, n_in).
         bias: (n_out,).
-        relu: clamp the result at 0.
+        relu: clamp the result at 0 and at `ceiling`.
     """
 
     kind: ClassVar[str] = "dense"
     weight: npt.NDArray[np.float32]
     bias: npt.NDArray[np.float32]
     relu: bool = False
+    ceiling: float = math.inf
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """The last axis, n_in long, becomes n_out long."""
@@ -38,7 +39,7 @@ class Dense(RealOp):
     def run(self, *inputs: Array) -> Array:
         """Compute in float32, as other runtimes do."""
         y = inputs[0].astype(np.float32) @ self.weight.T + self.bias
-        return np.maximum(y, 0) if self.relu else y
+        return rectified(y, relu=self.relu, ceiling=self.ceiling)
 
     def operations(self, *shapes: Shape) -> int:
         """n_out * n_in for each row."""
@@ -49,7 +50,9 @@ class Dense(RealOp):
         rows = some_rows(lowering.inputs[0].reshape(1, -1, self.weight.shape[1]))
         linear = lower_linear(
             lowering,
-            LinearLayer(self.source, self.weight.astype(np.float64), self.bias.astype(np.float64), self.relu, rows),
+            LinearLayer(
+                self.source, self.weight.astype(np.float64), self.bias.astype(np.float64), self.relu, self.ceiling, rows
+            ),
         )
         op = IntegerDense(
             name=self.name,

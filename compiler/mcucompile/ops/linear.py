@@ -12,7 +12,7 @@ import numpy.typing as npt
 from mcucompile.encodings import Codebook, Weights
 from mcucompile.errors import QuantizationError
 from mcucompile.ir import Array, Format, Source
-from mcucompile.lowering import Lowering, best_format, largest
+from mcucompile.lowering import Lowering, best_format, code_limits, largest
 from mcucompile.numerics import INT32_MAX, Int, Real, Requantization, requantization
 
 _CHANNEL_CLIPS = np.linspace(1.0, 0.4, 31)
@@ -28,7 +28,7 @@ class LinearLayer:
         source: for errors.
         weight: (n_out, n_in) of each output over its own group's inputs.
         bias: (n_out,).
-        relu: the result is clamped at 0.
+        relu: the result is clamped at 0 and at `ceiling`.
         rows: (groups, rows, n_in) real inputs from the samples; outputs are split evenly over groups.
     """
 
@@ -36,6 +36,7 @@ class LinearLayer:
     weight: Real
     bias: Real
     relu: bool
+    ceiling: float
     rows: Array
 
 
@@ -80,11 +81,12 @@ def lower_linear(lowering: Lowering, layer: LinearLayer) -> LoweredLinear:
         # arXiv:1906.04721, section 4.2, with the mean from samples).
         mean = _of_outputs(layer, layer.rows.mean(axis=1, dtype=np.float64))
         bias = bias + ((weight - weights.values * scale[:, None]) * mean).sum(axis=1)
+    minimum, maximum = code_limits(format_, relu=layer.relu, ceiling=layer.ceiling)
     requantize = requantization(
         source.scale * scale / format_.scale,
         bias / (source.scale * scale) - source.zero_point * weights.values.sum(axis=1),
-        minimum=max(format_.minimum, format_.zero_point) if layer.relu else format_.minimum,
-        maximum=format_.maximum,
+        minimum=minimum,
+        maximum=maximum,
         zero_point=format_.zero_point,
         multipliers=lowering.multipliers,
     )

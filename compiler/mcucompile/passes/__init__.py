@@ -3,6 +3,7 @@
 from mcucompile.ir import Graph, Pass
 from mcucompile.passes.check_accumulators import check_accumulators
 from mcucompile.passes.fold_affine import fold_affine
+from mcucompile.passes.fuse_lookups import fuse_lookups
 from mcucompile.passes.fuse_relu import fuse_relu
 from mcucompile.passes.hoist_elementwise import hoist_elementwise
 from mcucompile.passes.remove_views import remove_views
@@ -14,6 +15,7 @@ REAL_PASSES: tuple[Pass, ...] = (
     hoist_elementwise,  # before folding: an Affine or Relu must touch its layer
     fold_affine,  # before fusing: a batch-norm stands between a layer and its rectifier
     fuse_relu,
+    fuse_lookups,  # after both: a layer takes in a scale or a rectifier for nothing
     remove_views,  # last: hoisting leaves views beside views
 )
 

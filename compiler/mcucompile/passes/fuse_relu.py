@@ -1,23 +1,25 @@
-"""Give a rectifier to the layer before it: there it is the lower end of a clamp that is made anyway."""
+"""Give a rectifier to the layer before it: there it is a clamp that is made anyway."""
 
 from dataclasses import replace
 
 from mcucompile.ir import Graph
-from mcucompile.ops import Add, Affine, Conv, Dense, Relu
+from mcucompile.ops import Add, Affine, Clip, Conv, Dense, Relu
 
 
 def fuse_relu(graph: Graph) -> Graph:
-    """Return the graph with each Relu that alone reads a Dense, Conv, Affine or Add fused into it.
+    """Return the graph with each Relu, or Clip from 0 up, that alone reads a Dense, Conv, Affine or Add fused into it.
 
     Needs: fold_affine, so that no Affine stands between. Gives: unsigned formats after those layers.
     """
     for op in graph.ops:
         before = graph.producer(op.inputs[0])
-        if not isinstance(op, Relu) or not isinstance(before, (Dense, Conv, Affine, Add)):
+        is_rectifier = isinstance(op, Relu) or (isinstance(op, Clip) and op.low == 0 < op.high)
+        if not is_rectifier or not isinstance(before, (Dense, Conv, Affine, Add)):
             continue
         if len(graph.consumers(before.output)) != 1 or before.output in graph.outputs:
             continue
-        fused = replace(before, relu=True, output=op.output)
+        ceiling = min(before.ceiling, op.high) if isinstance(op, Clip) else before.ceiling
+        fused = replace(before, relu=True, ceiling=ceiling, output=op.output)
         ops = tuple(fused if other is before else other for other in graph.ops if other is not op)
         graph = graph.replaced(ops=ops)
     return graph

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 from mcucompile.ir import Graph, Tensor
-from mcucompile.ops import Affine, Relu
+from mcucompile.ops import Affine, Clip, Lookup, Relu
 
 
 def hoist_elementwise(graph: Graph) -> Graph:
-    """Turn view -> Relu (or a scalar Affine) into Relu -> view, where nothing else reads the view.
+    """Turn view -> Relu (or Clip, Lookup, a scalar Affine) into Relu -> view, where nothing else reads the view.
 
     Needs: nothing. Gives: layers followed by their activation, which fuse_relu and fold_affine look for.
     """
@@ -15,7 +15,7 @@ def hoist_elementwise(graph: Graph) -> Graph:
     while moved:
         moved = False
         for i, op in enumerate(graph.ops):
-            is_scalar = isinstance(op, Relu) or (isinstance(op, Affine) and len(op.scale) == 1)
+            is_scalar = isinstance(op, Relu | Clip | Lookup) or (isinstance(op, Affine) and len(op.scale) == 1)
             view = graph.producer(op.inputs[0]) if is_scalar else None
             if view is None or not view.is_view or len(graph.consumers(view.output)) != 1:
                 continue

@@ -1,0 +1,84 @@
+"""Element-wise functions of ONNX, all opsets."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from mcucompile.errors import ModelError
+from mcucompile.frontends import arithmetic, elementwise
+from mcucompile.frontends.builder import Activation, Builder, Value
+from mcucompile.frontends.onnx_node import Converter, Node
+from mcucompile.frontends.refusals import RefusalError
+
+# Operators whose parameters are attributes, with the attributes' defaults.
+_FUNCTIONS: Mapping[str, tuple[str, Mapping[str, float]]] = {
+    **{
+        name: (name.lower(), {})
+        for name in (
+            "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Cos", "Cosh", "Erf", "Exp", "Floor",
+            "Log", "Mish", "Reciprocal", "Round", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt",
+            "Tan", "Tanh",
+        )
+    },
+    "Celu": ("celu", {"alpha": 1.0}),
+    "Elu": ("elu", {"alpha": 1.0}),
+    "HardSigmoid": ("hard_sigmoid", {"alpha": 0.2, "beta": 0.5}),
+    "HardSwish": ("hard_swish", {}),
+    "LeakyRelu": ("leaky_relu", {"alpha": 0.01}),
+    "Selu": ("selu", {"alpha": 1.67326319217681884765625, "gamma": 1.05070102214813232421875}),
+    "Shrink": ("shrink", {"bias": 0.0, "lambd": 0.5}),
+    "Swish": ("swish", {"alpha": 1.0}),
+    "ThresholdedRelu": ("thresholded_relu", {"alpha": 1.0}),
+}  # fmt: skip
+
+
+def _function(name: str, attributes: Mapping[str, float]) -> Converter:
+    def convert(node: Node, builder: Builder) -> Value:
+        parameters = [float(node.attributes.get(attribute, value)) for attribute, value in attributes.items()]
+        return elementwise.function(builder, node.activation(), name, *parameters)
+
+    return convert
+
+
+def _gelu(node: Node, builder: Builder) -> Value:
+    approximate = node.text("approximate", "none")
+    if approximate not in ("none", "tanh"):
+        raise ModelError(node.source, f"has approximate='{approximate}'", "use none or tanh")
+    return elementwise.function(builder, node.activation(), "gelu" if approximate == "none" else "gelu_tanh")
+
+
+def _clip(node: Node, builder: Builder) -> Value:
+    limits = []
+    for index, (name, default) in enumerate((("min", -math.inf), ("max", math.inf)), start=1):
+        given = node.optional_constant(index)
+        if given is not None and given.size != 1:
+            raise ModelError(node.source, f"has a {name} of shape {given.shape}", "give it one number")
+        limits.append(float(node.attributes.get(name, default)) if given is None else float(given.reshape(-1)[0]))
+    return elementwise.clip(builder, node.activation(), limits[0], limits[1])
+
+
+def _negate(node: Node, builder: Builder) -> Value:
+    return arithmetic.scaled(builder, node.activation(), -1.0)
+
+
+def _power(node: Node, builder: Builder) -> Value:
+    base, exponent = node.value(0), node.value(1)
+    constant = exponent if isinstance(base, Activation) else base
+    if isinstance(constant, Activation):
+        raise RefusalError("has a base and an exponent that are both computed", "make one of them a constant")
+    if constant.size == 0 or (constant != constant.reshape(-1)[0]).any() or not np.isfinite(constant).all():
+        raise RefusalError(f"has a constant of shape {constant.shape} with different values", "use one number")
+    number = float(constant.reshape(-1)[0])
+    if isinstance(base, Activation):
+        return elementwise.power(builder, base, number)
+    return elementwise.function(builder, node.activation(1), "exponential", number)
+
+
+CONVERTERS: dict[tuple[str, str], Converter] = {
+    ("", "Clip"): _clip,
+    ("", "Gelu"): _gelu,
+    ("", "Neg"): _negate,
+    ("", "Pow"): _power,
+    **{("", op_type): _function(name, attributes) for op_type, (name, attributes) in _FUNCTIONS.items()},
+}

@@ -1,0 +1,63 @@
+"""The plain kernels of element-wise operators."""
+
+import math
+
+from mcucompile.kernels.kernel import Context, Layer
+from mcucompile.kernels.plain import PlainKernel
+from mcucompile.numerics import Int
+from mcucompile.ops import IntegerClip, IntegerInterpolation, IntegerLookup
+
+
+def _lookup(layer: Layer) -> Context:
+    op = layer.op
+    if not isinstance(op, IntegerLookup):
+        raise TypeError(op.kind)
+    return {**_elements(layer), **_table(op.table, layer), "offset": -op.first}
+
+
+def _interpolation(layer: Layer) -> Context:
+    op = layer.op
+    if not isinstance(op, IntegerInterpolation):
+        raise TypeError(op.kind)
+    parts = {"offset": -op.first, "shift": op.shift, "extra": op.extra}
+    return {**_elements(layer), "table": _values(op.table), "table_type": _entry_type(op.table), **parts}
+
+
+def _clip(layer: Layer) -> Context:
+    op = layer.op
+    if not isinstance(op, IntegerClip):
+        raise TypeError(op.kind)
+    return {**_elements(layer), "minimum": op.minimum, "maximum": op.maximum}
+
+
+def _elements(layer: Layer) -> Context:
+    return {"count": math.prod(layer.output_shape)}
+
+
+def _table(table: Int, layer: Layer) -> Context:
+    is_wide = layer.output_format.bits == 32
+    return {"table": _values(table), "table_type": _entry_type(table) if is_wide else layer.output_format.c_type}
+
+
+def _values(table: Int) -> tuple[int, ...]:
+    return tuple(int(value) for value in table)
+
+
+def _entry_type(table: Int) -> str:
+    """Return the type of 16 bits that holds a table."""
+    return "uint16_t" if table.max() > 0x7FFF else "int16_t"
+
+
+def _table_bytes(layer: Layer) -> int:
+    op = layer.op
+    if not isinstance(op, IntegerLookup | IntegerInterpolation):
+        raise TypeError(op.kind)
+    is_narrow = isinstance(op, IntegerLookup) and layer.output_format.bits == 8
+    return len(op.table) * (1 if is_narrow else 2)
+
+
+ELEMENTWISE_KERNELS = (
+    PlainKernel("plain", "lookup", "ops/lookup.c.j2", 6, _lookup, _table_bytes),
+    PlainKernel("plain", "interpolation", "ops/interpolation.c.j2", 20, _interpolation, _table_bytes),
+    PlainKernel("plain", "clip", "ops/clip.c.j2", 8, _clip),
+)

@@ -1,0 +1,90 @@
+"""Uses of every element-wise ONNX operator that the front-end converts."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+from models_factory import Array, Case, make_model, node
+
+Random = np.random.Generator
+# Of functions that are not defined everywhere: what brings the input into their domain.
+_INTO_DOMAIN = {
+    "Acos": ("Tanh", ()),
+    "Asin": ("Tanh", ()),
+    "Atanh": ("Tanh", ("half",)),
+    "Acosh": ("Abs", ("above",)),
+    "Log": ("Abs", ("above",)),
+    "Sqrt": ("Abs", ()),
+    "Reciprocal": ("Abs", ("above",)),
+}
+_CONSTANTS: dict[str, Array] = {"half": np.float32(0.5), "above": np.float32(1.25)}
+
+
+def _unary(op_type: str, oldest: int = 7, **attributes: Any) -> Case:
+    def model(opset: int, _random: Random) -> onnx.ModelProto:
+        first, shifts = _INTO_DOMAIN.get(op_type, (None, ()))
+        if first is None:
+            return make_model([node(op_type, "x", **attributes)], (2, 5), opset=opset)
+        nodes = [node(first, "x", "a")]
+        if shifts:
+            nodes.append(node("Mul" if shifts[0] == "half" else "Add", f"a {shifts[0]}", "b"))
+        nodes.append(node(op_type, nodes[-1].output[0], **attributes))
+        return make_model(nodes, (2, 5), {name: _CONSTANTS[name] for name in shifts}, opset=opset)
+
+    return Case(model, (2, 5), oldest)
+
+
+def _clip(low: float | None, high: float | None) -> Case:
+    """Limits are attributes before opset 11, then inputs."""
+
+    def model(opset: int, _random: Random) -> onnx.ModelProto:
+        limits = {name: value for name, value in (("min", low), ("max", high)) if value is not None}
+        if opset < 11:
+            return make_model([node("Clip", "x", **limits)], (1, 9), opset=opset)
+        inputs = f"x {'-' if low is None else 'min'} {'-' if high is None else 'max'}"
+        constants = {name: np.float32(value) for name, value in limits.items()}
+        return make_model([node("Clip", inputs)], (1, 9), constants, opset=opset)
+
+    return Case(model, (1, 9))
+
+
+def _power(exponent: float, *, base: bool = False) -> Case:
+    def model(opset: int, _random: Random) -> onnx.ModelProto:
+        nodes = [node("Abs", "x", "a"), node("Add", "a above", "b"), node("Pow", "p b" if base else "b p")]
+        return make_model(nodes, (1, 6), {"p": np.float32(exponent), "above": np.float32(0.5)}, opset=opset)
+
+    return Case(model, (1, 6))
+
+
+ELEMENTWISE_CASES: dict[str, Case] = {
+    **{
+        f"function_{name.lower()}": _unary(name, oldest)
+        for name, oldest in (
+            ("Abs", 7), ("Acos", 7), ("Acosh", 9), ("Asin", 7), ("Asinh", 9), ("Atan", 7), ("Atanh", 9), ("Ceil", 7),
+            ("Celu", 12), ("Cos", 7), ("Cosh", 9), ("Elu", 7), ("Erf", 9), ("Exp", 7), ("Floor", 7), ("Gelu", 20),
+            ("HardSigmoid", 7), ("HardSwish", 14), ("LeakyRelu", 7), ("Log", 7), ("Mish", 18), ("Neg", 7),
+            ("Reciprocal", 7), ("Round", 11), ("Selu", 7), ("Shrink", 9), ("Sigmoid", 7), ("Sign", 9), ("Sin", 7),
+            ("Sinh", 9), ("Softplus", 7), ("Softsign", 7), ("Sqrt", 7), ("Tan", 7), ("Tanh", 7),
+            ("ThresholdedRelu", 10),
+        )
+    },
+    "celu_alpha": _unary("Celu", 12, alpha=0.5),
+    "elu_alpha": _unary("Elu", alpha=0.3),
+    "gelu_tanh": _unary("Gelu", 20, approximate="tanh"),
+    "hard_sigmoid_slope": _unary("HardSigmoid", alpha=0.5, beta=0.25),
+    "leaky_relu_alpha": _unary("LeakyRelu", alpha=0.25),
+    "selu_other": _unary("Selu", alpha=1.5, gamma=0.75),
+    "shrink_soft": _unary("Shrink", 9, bias=0.5, lambd=0.5),
+    "thresholded_relu_alpha": _unary("ThresholdedRelu", 10, alpha=0.25),
+    "clip": _clip(-0.5, 0.75),
+    "clip_relu6": _clip(0.0, 6.0),
+    "clip_above": _clip(None, 0.25),
+    "clip_below": _clip(-0.25, None),
+    "clip_nothing": _clip(None, None),
+    "pow_square": _power(2.0),
+    "pow_root": _power(0.5),
+    "pow_one": _power(1.0),
+    "pow_inverse": _power(-1.0),
+    "pow_other": _power(1.7),
+    "pow_of_constant": _power(2.5, base=True),
+}  # fmt: skip
