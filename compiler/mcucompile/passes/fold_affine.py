@@ -6,6 +6,7 @@ import numpy as np
 
 from mcucompile.ir import Array, Graph, Op
 from mcucompile.ops import Affine, Conv, Dense
+from mcucompile.passes.rewrite import Change, Draft, rewrite
 
 
 def fold_affine(graph: Graph) -> Graph:
@@ -15,29 +16,24 @@ def fold_affine(graph: Graph) -> Graph:
     standardisation before one, but for an offset before a convolution that pads: it pads with 0 after the
     offset. The folding is done in float64.
     """
-    while True:
-        folded = _fold_one(graph)
-        if folded is None:
-            return graph
-        graph = folded
+    return rewrite(graph, _fold)
 
 
-def _fold_one(graph: Graph) -> Graph | None:
-    for op in graph.ops:
-        if not isinstance(op, Affine):
-            continue
-        before = graph.producer(op.inputs[0])
-        alone = before is not None and len(graph.consumers(before.output)) == 1 and before.output not in graph.outputs
-        if alone and isinstance(before, Dense | Conv | Affine) and not before.relu:
-            merged = _into_previous(before, op, len(graph.tensors[op.output].shape) - 1)
-            if merged is not None:
-                return _replace_pair(graph, before, op, merged)
-        layer = _next_weighted(graph, op)
-        if layer is not None and not op.relu:
-            is_adjacent = layer.inputs[0] == op.output
-            channels = 1 if isinstance(layer, Conv) and layer.planar else len(graph.tensors[op.output].shape) - 1
-            if len(op.scale) == 1 or (is_adjacent and op.axis == channels):
-                return _into_next(graph, op, layer)
+def _fold(graph: Draft, op: Op) -> Change | None:
+    if not isinstance(op, Affine):
+        return None
+    before = graph.producer(op.inputs[0])
+    alone = before is not None and len(graph.consumers(before.output)) == 1 and before.output not in graph.outputs
+    if alone and isinstance(before, Dense | Conv | Affine) and not before.relu:
+        merged = _into_previous(before, op, len(graph.tensors[op.output].shape) - 1)
+        if merged is not None:
+            return Change({before: (merged,), op: ()})
+    layer = _next_weighted(graph, op)
+    if layer is not None and not op.relu:
+        is_adjacent = layer.inputs[0] == op.output
+        channels = 1 if isinstance(layer, Conv) and layer.planar else len(graph.tensors[op.output].shape) - 1
+        if len(op.scale) == 1 or (is_adjacent and op.axis == channels):
+            return _into_next(op, layer)
     return None
 
 
@@ -62,7 +58,7 @@ def _into_previous(before: Dense | Conv | Affine, op: Affine, last_axis: int) ->
     )
 
 
-def _into_next(graph: Graph, op: Affine, layer: Dense | Conv) -> Graph:
+def _into_next(op: Affine, layer: Dense | Conv) -> Change:
     groups = layer.groups if isinstance(layer, Conv) else 1
     weight = layer.weight.astype(np.float64)
     inputs = weight.shape[-1] * groups
@@ -77,17 +73,10 @@ def _into_next(graph: Graph, op: Affine, layer: Dense | Conv) -> Graph:
         weight=_single((grouped * scale).reshape(weight.shape)),
         bias=_single(layer.bias.astype(np.float64) + added),
     )
-    ops: list[Op] = []
-    for other in graph.ops:
-        if other is op:
-            continue
-        current = merged if other is layer else other
-        read = tuple(op.inputs[0] if name == op.output else name for name in current.inputs)
-        ops.append(replace(current, inputs=read))
-    return graph.replaced(ops=tuple(ops))
+    return Change({layer: (merged,), op: ()}, renamed={op.output: op.inputs[0]})
 
 
-def _next_weighted(graph: Graph, op: Affine) -> Dense | Conv | None:
+def _next_weighted(graph: Draft, op: Affine) -> Dense | Conv | None:
     """Return the layer that reads op, directly or through views that have no other reader."""
     tensor = op.output
     while tensor not in graph.outputs:
@@ -104,10 +93,6 @@ def _next_weighted(graph: Graph, op: Affine) -> Dense | Conv | None:
             return None
         tensor = reader.output
     return None
-
-
-def _replace_pair(graph: Graph, first: Op, second: Op, merged: Op) -> Graph:
-    return graph.replaced(ops=tuple(merged if op is first else op for op in graph.ops if op is not second))
 
 
 def _single(values: Array) -> Array:

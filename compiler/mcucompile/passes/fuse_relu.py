@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
-from mcucompile.ir import Graph
+from mcucompile.ir import Graph, Op
 from mcucompile.ops import Add, Affine, Clip, Conv, Dense, Relu
+from mcucompile.passes.rewrite import Change, Draft, rewrite
 
 
 def fuse_relu(graph: Graph) -> Graph:
@@ -11,15 +12,15 @@ def fuse_relu(graph: Graph) -> Graph:
 
     Needs: fold_affine, so that no Affine stands between. Gives: unsigned formats after those layers.
     """
-    for op in graph.ops:
-        before = graph.producer(op.inputs[0])
-        is_rectifier = isinstance(op, Relu) or (isinstance(op, Clip) and op.low == 0 < op.high)
-        if not is_rectifier or not isinstance(before, (Dense, Conv, Affine, Add)):
-            continue
-        if len(graph.consumers(before.output)) != 1 or before.output in graph.outputs:
-            continue
-        ceiling = min(before.ceiling, op.high) if isinstance(op, Clip) else before.ceiling
-        fused = replace(before, relu=True, ceiling=ceiling, output=op.output)
-        ops = tuple(fused if other is before else other for other in graph.ops if other is not op)
-        graph = graph.replaced(ops=ops)
-    return graph
+    return rewrite(graph, _fuse)
+
+
+def _fuse(graph: Draft, op: Op) -> Change | None:
+    before = graph.producer(op.inputs[0])
+    is_rectifier = isinstance(op, Relu) or (isinstance(op, Clip) and op.low == 0 < op.high)
+    if not is_rectifier or not isinstance(before, (Dense, Conv, Affine, Add)):
+        return None
+    if len(graph.consumers(before.output)) != 1 or before.output in graph.outputs:
+        return None
+    ceiling = min(before.ceiling, op.high) if isinstance(op, Clip) else before.ceiling
+    return Change({before: (replace(before, relu=True, ceiling=ceiling, output=op.output),), op: ()})

@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
-from mcucompile.ir import Graph, Tensor
+from mcucompile.ir import Graph, Op
 from mcucompile.ops import Affine, Clip, Lookup, Relu
+from mcucompile.passes.rewrite import Change, Draft, rewrite
 
 
 def hoist_elementwise(graph: Graph) -> Graph:
@@ -11,23 +12,18 @@ def hoist_elementwise(graph: Graph) -> Graph:
 
     Needs: nothing. Gives: layers followed by their activation, which fuse_relu and fold_affine look for.
     """
-    moved = True
-    while moved:
-        moved = False
-        for i, op in enumerate(graph.ops):
-            is_scalar = isinstance(op, Relu | Clip | Lookup) or (isinstance(op, Affine) and len(op.scale) == 1)
-            view = graph.producer(op.inputs[0]) if is_scalar else None
-            if view is None or not view.is_view or len(graph.consumers(view.output)) != 1:
-                continue
-            if view.output in graph.outputs:
-                continue
-            # The element-wise operator takes over the name between the two, with the shape before the view.
-            first = replace(op, inputs=view.inputs, output=view.output)
-            second = replace(view, inputs=(view.output,), output=op.output)
-            shape = graph.tensors[view.inputs[0]].shape
-            tensors = {**graph.tensors, view.output: Tensor(view.output, shape)}
-            others = [other for other in graph.ops[:i] if other is not view]
-            graph = graph.replaced(ops=(*others, first, second, *graph.ops[i + 1 :]), tensors=tensors)
-            moved = True
-            break
-    return graph
+    return rewrite(graph, _hoist)
+
+
+def _hoist(graph: Draft, op: Op) -> Change | None:
+    is_scalar = isinstance(op, Relu | Clip | Lookup) or (isinstance(op, Affine) and len(op.scale) == 1)
+    view = graph.producer(op.inputs[0]) if is_scalar else None
+    if view is None or not view.is_view or len(graph.consumers(view.output)) != 1:
+        return None
+    if view.output in graph.outputs:
+        return None
+    # The element-wise operator takes over the name between the two, with the shape before the view.
+    first = replace(op, inputs=view.inputs, output=view.output)
+    second = replace(view, inputs=(view.output,), output=op.output)
+    shape = graph.tensors[view.inputs[0]].shape
+    return Change({view: (), op: (first, second)}, shapes={view.output: shape})

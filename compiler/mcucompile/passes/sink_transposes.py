@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from mcucompile.ir import Graph, Op, Shape, Tensor
+from mcucompile.ir import Graph, Op
 from mcucompile.lowering import RealOp
 from mcucompile.ops import Conv, Dense, Reshape, Transpose
+from mcucompile.passes.rewrite import Change, Draft, rewrite
 
 _CHANNELS_LAST = (0, 2, 3, 1)
 
@@ -22,44 +23,33 @@ def sink_transposes(graph: Graph) -> Graph:
     Dense behind a flattened image has its weights in the image's own order; a Conv that reads the graph's
     input reads planes if the model does.
     """
-    while True:
-        changed = _change_one(graph)
-        if changed is None:
-            return graph
-        graph = changed
+    return rewrite(graph, _change)
 
 
-def _change_one(graph: Graph) -> Graph | None:
-    for op in graph.ops:
-        if isinstance(op, Transpose):
-            changed = (
-                _merge(graph, op)
-                or _sink(graph, op)
-                or _into_dense(graph, op)
-                or _into_conv(graph, op)
-                or _as_view(graph, op)
-            )
-            if changed is not None:
-                return changed
-    return None
+def _change(graph: Draft, op: Op) -> Change | None:
+    if not isinstance(op, Transpose):
+        return None
+    return (
+        _merge(graph, op) or _sink(graph, op) or _into_dense(graph, op) or _into_conv(graph, op) or _as_view(graph, op)
+    )
 
 
-def _merge(graph: Graph, op: Transpose) -> Graph | None:
+def _merge(graph: Draft, op: Transpose) -> Change | None:
     """Make one transposition of two, or none if they cancel."""
     before = graph.producer(op.inputs[0])
     if not isinstance(before, Transpose):
         return None
     permutation = tuple(before.permutation[axis] for axis in op.permutation)
     if permutation != tuple(range(len(permutation))):
-        return _with(graph, {op: (replace(op, inputs=before.inputs, permutation=permutation),)})
+        return Change({op: (replace(op, inputs=before.inputs, permutation=permutation),)})
     if op.output in graph.outputs:
         shape = graph.tensors[op.output].shape
         view = Reshape(name=op.name, inputs=before.inputs, output=op.output, source=op.source, shape=shape)
-        return _with(graph, {op: (view,)})
-    return _with(graph, {op: ()}, renamed={op.output: before.inputs[0]})
+        return Change({op: (view,)})
+    return Change({op: ()}, renamed={op.output: before.inputs[0]})
 
 
-def _sink(graph: Graph, op: Transpose) -> Graph | None:
+def _sink(graph: Draft, op: Transpose) -> Change | None:
     """Move a transposition below an operator all of whose inputs are transposed alike."""
     for reader in graph.consumers(op.output):
         producers = [graph.producer(name) for name in reader.inputs]
@@ -73,11 +63,11 @@ def _sink(graph: Graph, op: Transpose) -> Graph | None:
         above = replace(moved, inputs=tuple(p.inputs[0] for p in alike), output=inner)
         below = replace(op, name=f"{reader.name}{_suffix(op)}", inputs=(inner,), output=reader.output)
         shape = above.output_shape(*(graph.tensors[name].shape for name in above.inputs))
-        return _with(graph, {reader: (above, below)}, shapes={inner: shape})
+        return Change({reader: (above, below)}, shapes={inner: shape})
     return None
 
 
-def _into_dense(graph: Graph, op: Transpose) -> Graph | None:
+def _into_dense(graph: Draft, op: Transpose) -> Change | None:
     """Let a Dense that reads the whole flattened tensor take its weights' columns in the order before."""
     readers = graph.consumers(op.output)
     view = readers[0] if len(readers) == 1 and op.output not in graph.outputs else None
@@ -91,10 +81,10 @@ def _into_dense(graph: Graph, op: Transpose) -> Graph | None:
     order = np.arange(source.size).reshape(source.shape).transpose(op.permutation).reshape(-1)
     weight = np.empty_like(dense.weight)
     weight[:, order] = dense.weight
-    return _with(graph, {op: (), dense: (replace(dense, weight=weight),)}, renamed={op.output: op.inputs[0]})
+    return Change({op: (), dense: (replace(dense, weight=weight),)}, renamed={op.output: op.inputs[0]})
 
 
-def _into_conv(graph: Graph, op: Transpose) -> Graph | None:
+def _into_conv(graph: Draft, op: Transpose) -> Change | None:
     """Let convolutions read the planes of the graph's input as they are."""
     if op.permutation != _CHANNELS_LAST or graph.producer(op.inputs[0]) is not None or op.output in graph.outputs:
         return None
@@ -103,40 +93,18 @@ def _into_conv(graph: Graph, op: Transpose) -> Graph | None:
     if len(convolutions) != len(readers):
         return None
     planar: dict[Op, tuple[Op, ...]] = {conv: (replace(conv, planar=True),) for conv in convolutions}
-    return _with(graph, {op: (), **planar}, renamed={op.output: op.inputs[0]})
+    return Change({op: (), **planar}, renamed={op.output: op.inputs[0]})
 
 
-def _as_view(graph: Graph, op: Transpose) -> Graph | None:
+def _as_view(graph: Draft, op: Transpose) -> Change | None:
     """Turn a transposition that only moves axes of length 1 into a view."""
     shape = graph.tensors[op.inputs[0]].shape
     long = [axis for axis in op.permutation if shape[axis] != 1]
     if long != sorted(long):
         return None
     permuted = graph.tensors[op.output].shape
-    return _with(
-        graph, {op: (Reshape(name=op.name, inputs=op.inputs, output=op.output, source=op.source, shape=permuted),)}
-    )
+    return Change({op: (Reshape(name=op.name, inputs=op.inputs, output=op.output, source=op.source, shape=permuted),)})
 
 
 def _suffix(op: Transpose) -> str:
     return "_channels_first" if op.permutation == (0, 3, 1, 2) else "_transposed"
-
-
-def _with(
-    graph: Graph,
-    replaced: dict[Op, tuple[Op, ...]],
-    *,
-    renamed: dict[str, str] | None = None,
-    shapes: dict[str, Shape] | None = None,
-) -> Graph:
-    """Return the graph with some operators replaced, tensors renamed and what nothing reads any more removed."""
-    names = renamed or {}
-    ops = [
-        replace(new, inputs=tuple(names.get(name, name) for name in new.inputs))
-        for op in graph.ops
-        for new in replaced.get(op, (op,))
-    ]
-    read = {name for op in ops for name in op.inputs} | set(graph.outputs)
-    kept = tuple(op for op in ops if op.output in read)
-    tensors = {**graph.tensors, **{name: Tensor(name, shape) for name, shape in (shapes or {}).items()}}
-    return graph.replaced(ops=kept, tensors=tensors)
