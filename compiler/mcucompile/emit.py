@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from typing import Any
 
 import jinja2
@@ -48,7 +49,10 @@ def environment() -> jinja2.Environment:
         autoescape=lambda name: name is not None and name.endswith(".html.j2"),
     )
     created.filters["printable"] = printable
-    created.filters["signed_byte"] = lambda code: code - 256 if code > 127 else code
+    # Tables can hold millions of values: loops over them are Python's, not the template's.
+    created.filters["flat"] = lambda rows: tuple(chain.from_iterable(rows))
+    created.filters["signed_bytes"] = lambda codes: tuple(code - 256 if code > 127 else code for code in codes)
+    created.filters["lines"] = _lines
     return created
 
 
@@ -96,10 +100,14 @@ def printable(text: str) -> str:
 
 def layer_names(graph: Graph) -> tuple[str, ...]:
     """Return the C function of each layer: <model>_<layer>, unique."""
-    names: list[str] = []
+    names: dict[str, None] = {}
     for op in graph.layers:
-        name = f"{graph.name}_{c_identifier(op.name)}"
-        names.append(name if name not in names and name != f"{graph.name}_run" else f"{name}_{len(names)}")
+        stem = name = f"{graph.name}_{c_identifier(op.name)}"
+        number = len(names)
+        while name in names or name == f"{graph.name}_run":
+            name = f"{stem}_{number}"
+            number += 1
+        names[name] = None
     return tuple(names)
 
 
@@ -121,6 +129,12 @@ def headers(model: Model) -> tuple[str, ...]:
             if planned.kernel.name == "shift":
                 found.add("encoding/log.h")
     return tuple(sorted(found, key=lambda name: ("/" in name, name)))
+
+
+def _lines(values: Sequence[int], per_line: int) -> str:
+    """Return the lines between the braces of a table."""
+    texts = [str(value) for value in values]
+    return "\n".join(f"    {', '.join(texts[i : i + per_line])}," for i in range(0, len(texts), per_line))
 
 
 def _layer(model: Model, planned: PlannedLayer, name: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -175,7 +176,7 @@ class Op(ABC):
         return RowAccess(shapes[0][1], shapes[0][1]) if is_image else None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Graph:
     """Operators in execution order over named tensors.
 
@@ -203,18 +204,30 @@ class Graph:
         """The only output."""
         return self.tensors[self.outputs[0]]
 
-    @property
+    @cached_property
     def layers(self) -> tuple[Op, ...]:
         """The operators that compute something: one C function and one digest each."""
         return tuple(op for op in self.ops if not op.is_view)
 
     def consumers(self, tensor: str) -> tuple[Op, ...]:
         """Return the operators that read a tensor."""
-        return tuple(op for op in self.ops if tensor in op.inputs)
+        return tuple(self._readers.get(tensor, ()))
 
     def producer(self, tensor: str) -> Op | None:
         """Return the operator that writes a tensor, None for an input."""
-        return next((op for op in self.ops if op.output == tensor), None)
+        return self._producers.get(tensor)
+
+    @cached_property
+    def _readers(self) -> Mapping[str, list[Op]]:
+        readers: dict[str, list[Op]] = {}
+        for op in self.ops:
+            for name in dict.fromkeys(op.inputs):
+                readers.setdefault(name, []).append(op)
+        return readers
+
+    @cached_property
+    def _producers(self) -> Mapping[str, Op]:
+        return {op.output: op for op in self.ops}
 
     def shapes_of(self, op: Op) -> tuple[Shape, ...]:
         """Return the shapes of an operator's inputs."""
