@@ -5,7 +5,7 @@ model -> front-end -> passes -> calibrate -> quantize -> plan -> emit -> build -
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -186,13 +186,15 @@ def compile_model(
         planned = _plan(quantized, board, options)
         _refuse_hopeless(planned)
         progress("emitting C")
-        write_files(scratch, _project_files(quantized, planned, options))
+        stored = reference.store(planned.graph)
+        emitted = model_of(planned, options, stored)
+        write_files(scratch, {**stored, **_project_files(quantized, planned, emitted)})
         progress(f"building for {board.name}")
         built = _build(scratch, planned, options)
         if not built.fits or final is None:
             return built
         write_files(scratch, {FACTS_FILE: json.dumps(built.facts(), indent=1) + "\n"})
-        manifest = _manifest(quantized, planned, options, compiler_version(compiler), scratch)
+        manifest = _manifest(quantized, board, emitted, options, compiler_version(compiler), scratch)
         write_files(scratch, {MANIFEST: manifest})
         put_in_place(scratch, final)
     return replace(built, directory=final)
@@ -307,26 +309,25 @@ def _refuse_hopeless(compiled: Compiled) -> None:
         )
 
 
-def model_of(compiled: Compiled, options: Options) -> Model:
-    """Return what the C files are made from. The digest covers the reference and the kernels."""
+def model_of(compiled: Compiled, options: Options, stored: Mapping[str, bytes] | None = None) -> Model:
+    """Return what the C files are made from. The digest covers the reference, `stored`, and the kernels."""
     digest = hashlib.sha256()
-    for content in reference.store(compiled.graph).values():
+    for content in (reference.store(compiled.graph) if stored is None else stored).values():
         digest.update(content)
     digest.update(" ".join(planned.kernel.name for planned in compiled.layers).encode())
     digest.update(str(options.no_multiply).encode())
     return Model(compiled.graph, compiled.layers, compiled.arena, digest.digest()[:_HASH_BYTES], options.no_multiply)
 
 
-def _project_files(quantized: Quantized, compiled: Compiled, options: Options) -> dict[str, str | bytes]:
-    model = model_of(compiled, options)
+def _project_files(quantized: Quantized, compiled: Compiled, model: Model) -> dict[str, str | bytes]:
     runtime = resource_dir("runtime_c")
     files: dict[str, str | bytes] = {**emit_model(model), **firmware_files(compiled.board)}
     files |= {f"include/{header}": (runtime / header).read_text(encoding="utf-8") for header in headers(model)}
     build = compiled.board.build
     if build.platformio_board:
-        context = {"board": compiled.board, "model": compiled.graph.name, "no_multiply": options.no_multiply}
+        context = {"board": compiled.board, "model": compiled.graph.name, "no_multiply": model.no_multiply}
         files["platformio.ini"] = render("platformio.ini.j2", context)
-    files |= reference.store(compiled.graph) | {BOARD_FILE: json.dumps(board_facts(compiled.board), indent=1) + "\n"}
+    files[BOARD_FILE] = json.dumps(board_facts(compiled.board), indent=1) + "\n"
     files[reference.SAMPLES_FILE] = reference.store_samples(
         quantized.calibration.codes[:_KEPT_SAMPLES], compiled.graph.input.stored
     )
@@ -356,22 +357,24 @@ def _build(directory: Path, planned: Compiled, options: Options) -> Compiled:
     return built
 
 
-def _manifest(quantized: Quantized, compiled: Compiled, options: Options, compiler: str, directory: Path) -> str:
+def _manifest(
+    quantized: Quantized, board: Board, model: Model, options: Options, compiler: str, directory: Path
+) -> str:
     files = sorted(path for path in directory.rglob("*") if path.is_file())
     content = {
         "mcucompile": version("mcucompile"),
         "compiler": compiler,
-        "model": {"file": quantized.origin, "sha256": quantized.model_hash, "name": compiled.graph.name},
-        "board": compiled.board.name,
+        "model": {"file": quantized.origin, "sha256": quantized.model_hash, "name": model.graph.name},
+        "board": board.name,
         "options": {
             "weights": options.weights,
             "activations": options.activations,
             "no_multiply": options.no_multiply,
             "csd_terms": options.csd_terms,
             "bias_correction": options.bias_correction,
-            "guessed_ranges": compiled.guessed_ranges,
+            "guessed_ranges": quantized.calibration.guessed,
         },
-        "digest": model_of(compiled, options).digest.hex(),
+        "digest": model.digest.hex(),
         "files": {
             path.relative_to(directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
         },

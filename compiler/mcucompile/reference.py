@@ -75,7 +75,7 @@ def load(directory: Path) -> Graph:
     try:
         content = json.loads((directory / GRAPH_FILE).read_text())
         with np.load(directory / ARRAYS_FILE, allow_pickle=False) as stored:
-            arrays = dict(stored)
+            arrays = {name: _widened(array) for name, array in stored.items()}
         if content["version"] != _VERSION:
             raise ValueError(f"version {content['version']}, this program reads {_VERSION}")
         tensors: dict[str, Tensor] = {t["name"]: _object(t, arrays) for t in content["tensors"]}
@@ -103,11 +103,22 @@ def _plain(value: Any, arrays: dict[str, Array]) -> Any:
         return {"type": type(value).__name__, **parts}
     if isinstance(value, np.ndarray):
         name = f"a{len(arrays)}"
-        arrays[name] = value
+        arrays[name] = _narrowed(value)
         return {"array": name}
     if isinstance(value, tuple):
         return [_plain(item, arrays) for item in value]
     return value
+
+
+def _narrowed(array: Array) -> Array:
+    """Return integers in the smallest type that holds them: codes of weights are int64 while they are used."""
+    if array.dtype != np.int64 or not array.size:
+        return array
+    return array.astype(np.result_type(np.min_scalar_type(array.min()), np.min_scalar_type(array.max())))
+
+
+def _widened(array: Array) -> Array:
+    return array.astype(np.int64) if array.dtype.kind in "iu" else array
 
 
 def _object(value: Any, arrays: Mapping[str, Array]) -> Any:

@@ -59,7 +59,7 @@ def dense_context(layer: Layer) -> Context:
         "groups": sums.groups,
         "part": sums.part,
         "bits": sums.weights.bits,
-        "weights": tuple(tuple(int(b) for b in row) for row in pack(sums.weights)),
+        "weights": tuple(map(tuple, pack(sums.weights).tolist())),
         "requantize": requantize_code(sums.requantize, sums.output),
     }
 
