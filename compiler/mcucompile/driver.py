@@ -187,7 +187,7 @@ def compile_model(
         _refuse_hopeless(planned)
         progress("emitting C")
         stored = reference.store(planned.graph)
-        emitted = model_of(planned, options, stored)
+        emitted = model_of(planned, options)
         write_files(scratch, {**stored, **_project_files(quantized, planned, emitted)})
         progress(f"building for {board.name}")
         built = _build(scratch, planned, options)
@@ -309,11 +309,9 @@ def _refuse_hopeless(compiled: Compiled) -> None:
         )
 
 
-def model_of(compiled: Compiled, options: Options, stored: Mapping[str, bytes] | None = None) -> Model:
-    """Return what the C files are made from. The digest covers the reference, `stored`, and the kernels."""
-    digest = hashlib.sha256()
-    for content in (reference.store(compiled.graph) if stored is None else stored).values():
-        digest.update(content)
+def model_of(compiled: Compiled, options: Options) -> Model:
+    """Return what the C files are made from. The digest covers the reference and the kernels."""
+    digest = hashlib.sha256(reference.fingerprint(compiled.graph))
     digest.update(" ".join(planned.kernel.name for planned in compiled.layers).encode())
     digest.update(str(options.no_multiply).encode())
     return Model(compiled.graph, compiled.layers, compiled.arena, digest.digest()[:_HASH_BYTES], options.no_multiply)

@@ -4,6 +4,7 @@ One JSON file holds every field of every operator; arrays are in one npz file an
 Both are the same bytes for the same graph.
 """
 
+import hashlib
 import io
 import json
 from collections.abc import Mapping
@@ -34,6 +35,24 @@ _PARTS: Mapping[str, type[Any]] = {
 
 def store(graph: Graph) -> dict[str, bytes]:
     """Return the files of a graph, by path relative to the project."""
+    text, arrays = _content(graph)
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **arrays)  # type: ignore[arg-type]  # the stub takes the names for options
+    return {GRAPH_FILE: text, ARRAYS_FILE: packed.getvalue()}
+
+
+def fingerprint(graph: Graph) -> bytes:
+    """Return a SHA-256 over everything that the graph computes with; it does not depend on how files are packed."""
+    text, arrays = _content(graph)
+    digest = hashlib.sha256(text)
+    for array in arrays.values():
+        digest.update(f"{array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.digest()
+
+
+def _content(graph: Graph) -> tuple[bytes, dict[str, Array]]:
+    """Return a graph as JSON, and the arrays that it names."""
     arrays: dict[str, Array] = {}
     content = {
         "version": _VERSION,
@@ -44,10 +63,7 @@ def store(graph: Graph) -> dict[str, bytes]:
         "tensors": [_plain(tensor, arrays) for tensor in graph.tensors.values()],
         "ops": [_plain(op, arrays) for op in graph.ops],
     }
-    packed = io.BytesIO()
-    np.savez_compressed(packed, **arrays)  # type: ignore[arg-type]  # the stub takes the names for options
-    text = json.dumps(content, indent=1) + "\n"
-    return {GRAPH_FILE: text.encode(), ARRAYS_FILE: packed.getvalue()}
+    return (json.dumps(content, indent=1) + "\n").encode(), arrays
 
 
 def store_samples(codes: Array, format_: Format) -> bytes:

@@ -52,11 +52,12 @@ class Conv(RealOp):
         return _output_shape(self, shapes[0], len(self.weight), self.weight.shape[3])
 
     def run(self, *inputs: Array) -> Array:
-        """Compute in float32, as other runtimes do."""
+        """Compute in float64, so that the order of additions, which depends on the machine, does not show."""
         weight = self.weight.reshape(self.groups, len(self.weight) // self.groups, -1).transpose(0, 2, 1)
         outputs = []
-        for rows, lead in _rows(self, inputs[0].astype(np.float32), 0):
-            y = (rows @ weight).transpose(1, 0, 2).reshape(*lead, -1) + self.bias
+        for rows, lead in _rows(self, inputs[0].astype(np.float64), 0):
+            sums = (rows @ weight.astype(np.float64)).transpose(1, 0, 2).reshape(*lead, -1)
+            y = (sums + self.bias).astype(np.float32)
             outputs.append(rectified(y, relu=self.relu, ceiling=self.ceiling))
         return np.concatenate(outputs)
 

@@ -140,8 +140,8 @@ def _channel_scales(lowering: Lowering, layer: LinearLayer, codebook: Codebook, 
     peak[peak == 0] = float(peak.max()) or 1.0
     best = np.full(len(weight), np.inf)
     scales = np.ones(len(weight))
-    for wanted in (peak / limit)[None, :] * _CHANNEL_CLIPS[:, None]:
-        scale = nearest_exact(wanted / unit, lowering.multipliers) * unit
+    for clip in _CHANNEL_CLIPS:
+        scale = nearest_exact(peak / limit * clip / unit, lowering.multipliers) * unit
         rounded = codebook.values[lowering.encoding.encode(weight, codebook, scale[:, None])] * scale[:, None]
         error = (np.square(weight - rounded) * importance).sum(axis=1)
         better = error < best

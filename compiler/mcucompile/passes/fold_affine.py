@@ -96,4 +96,6 @@ def _next_weighted(graph: Draft, op: Affine) -> Dense | Conv | None:
 
 
 def _single(values: Array) -> Array:
-    return np.asarray(values, dtype=np.float32)
+    # What float32 cannot hold becomes infinite, which the layer's quantization refuses.
+    with np.errstate(over="ignore"):
+        return np.asarray(values, dtype=np.float32)
