@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
 from mcucompile.ops import IntegerConv
+from mcucompile.ops.window import Window
 
 # Instructions to copy one value into the patch, and around each output pixel.
 _PER_VALUE, _PER_PIXEL = 5, 60
@@ -67,7 +68,24 @@ class ConvPatches(Kernel):
             "row_elements": out_columns * n_out,
             "patch": 0 if _reads_in_place(op) else _patch_values(op),
             "fill": op.fill,
+            **row_context(layer, window, row),
+            "row_arguments": ("offset",) if _reads_in_place(op) else ("top", "offset"),
         }
+
+
+def row_context(layer: Layer, window: Window, row_stride: int) -> Context:
+    """Return how a window's rows lie in the input: whole, or a ring of rows.
+
+    Args:
+        row_stride: elements from one row to the next.
+    """
+    ring = layer.ring_rows or 0
+    step = window.dilations[0] % ring if ring else window.dilations[0]
+    return {
+        "streamed": layer.ring_rows is not None,
+        "ring_elements": ring * row_stride,
+        "tap_step": step * row_stride,
+    }
 
 
 def conv_of(layer: Layer) -> IntegerConv:

@@ -44,6 +44,8 @@ class Layer:
         op: the integer operator.
         shapes, formats: of its inputs.
         output_shape, output_format: of its output.
+        ring_rows: None for a layer that runs whole. Otherwise it makes one row at a call, and its input is a
+            ring of so many rows, 0 for all of them.
     """
 
     op: Op
@@ -51,6 +53,7 @@ class Layer:
     formats: tuple[Format, ...]
     output_shape: Shape
     output_format: Format
+    ring_rows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

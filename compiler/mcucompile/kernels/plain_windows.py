@@ -1,5 +1,8 @@
 """The plain kernels of pooling and of reductions."""
 
+from typing import Any
+
+from mcucompile.kernels.conv_patches import row_context
 from mcucompile.kernels.kernel import Context, Layer
 from mcucompile.kernels.plain import PlainKernel
 from mcucompile.kernels.requantize import requantize_code
@@ -10,7 +13,7 @@ from mcucompile.ops.window import Window
 _DIGITS = 4
 
 
-def _window(layer: Layer, window: Window) -> Context:
+def _window(layer: Layer, window: Window) -> dict[str, Any]:
     """Return the geometry that templates/ops/window.c.j2 loops over."""
     images, height, width, channels = layer.shapes[0]
     _, rows, columns, _ = layer.output_shape
@@ -33,6 +36,8 @@ def _window(layer: Layer, window: Window) -> Context:
         "columns": columns,
         "checks": tuple(checks),
         "condition": " && ".join(tests),
+        **row_context(layer, window, width * channels),
+        "row_arguments": ("top", "offset") if checks[0] else ("offset",),
     }
 
 
@@ -50,10 +55,14 @@ def _average_pool(layer: Layer) -> Context:
     requantize = requantize_code(op.requantize, layer.output_format)
     stride = max(op.columns) + 1
     rows = tuple(row * stride for row in op.rows)
+    divisors = len(op.requantize.shift)
+    geometry = _window(layer, op.window)
+    rows_of_divisors = ("row", *geometry["row_arguments"]) if divisors > 1 else geometry["row_arguments"]
     return {
-        **_window(layer, op.window),
+        **geometry,
+        "row_arguments": rows_of_divisors,
         "requantize": requantize,
-        "divisors": len(op.requantize.shift),
+        "divisors": divisors,
         "divisor_type": "uint8_t" if max(rows) < 256 else "uint16_t",
         "row_divisors": rows,
         "column_divisors": op.columns,

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from mcucompile.errors import ModelError
-from mcucompile.ir import Array, Format, Op, Shape
+from mcucompile.ir import Array, Format, Op, RowAccess, Shape
 from mcucompile.lowering import Lowered, Lowering, RealOp
 from mcucompile.numerics import Int, Real, Requantization, requantization, short_multipliers
 from mcucompile.ops.linear import fitted_format
@@ -102,6 +102,10 @@ class IntegerAveragePool(Op):
     def output_shape(self, *shapes: Shape) -> Shape:
         """(n, rows, columns, c)."""
         return _checked(self, shapes[0], self.window, (self.rows, self.columns))
+
+    def row_access(self, *shapes: Shape) -> RowAccess | None:
+        """One image: a window's rows."""
+        return self.window.row_access(self, shapes[0][1], shapes[0][2]) if shapes[0][0] == 1 else None
 
     def run(self, *inputs: Array) -> Array:
         """Bit-exact output codes."""

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from mcucompile.ir import Array, Op, Shape
+from mcucompile.ir import Array, Op, RowAccess, Shape
 from mcucompile.lowering import Lowered, Lowering, RealOp
 from mcucompile.ops.window import Window, images, require_taps
 
@@ -26,6 +26,10 @@ class MaxPool(RealOp):
     def output_shape(self, *shapes: Shape) -> Shape:
         """(n, rows, columns, c)."""
         return pooled_shape(self, shapes[0], self.window)
+
+    def row_access(self, *shapes: Shape) -> RowAccess | None:
+        """One image: a window's rows."""
+        return self.window.row_access(self, shapes[0][1], shapes[0][2]) if shapes[0][0] == 1 else None
 
     def run(self, *inputs: Array) -> Array:
         """Compute in the input's type."""
