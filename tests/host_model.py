@@ -7,7 +7,7 @@ import numpy as np
 from mcucompile.emit import Model, emit_model, headers
 from mcucompile.ir import Array, Graph
 from mcucompile.kernels import Core
-from mcucompile.plan import plan_arena, select_kernels
+from mcucompile.plan import choose_streams, plan_arena, select_kernels
 from mcucompile.resources import resource_dir
 
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Wpedantic", "-Werror")
@@ -32,11 +32,10 @@ int main(void)
 """
 
 
-def plan_model(graph: Graph, *, has_multiplier: bool) -> Model:
-    """Plan an integer graph with a fixed digest."""
-    return Model(
-        graph, select_kernels(graph, Core(has_multiplier)), plan_arena(graph), bytes(range(16)), not has_multiplier
-    )
+def plan_model(graph: Graph, *, has_multiplier: bool, streamed: bool = False) -> Model:
+    """Plan an integer graph with a fixed digest; streamed: row by row wherever that saves memory."""
+    arena = plan_arena(graph, choose_streams(graph) if streamed else ())
+    return Model(graph, select_kernels(graph, Core(has_multiplier)), arena, bytes(range(16)), not has_multiplier)
 
 
 def build_model(model: Model, directory: Path, *, compiler: str = "gcc", flags: tuple[str, ...] = ("-O2",)) -> Path:

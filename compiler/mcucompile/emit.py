@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 
 from mcucompile import __version__
+from mcucompile.emit_stream import row_form, stream_context
 from mcucompile.encodings import ENCODINGS
 from mcucompile.ir import Graph, Tensor
 from mcucompile.ops import ArgMax, IntegerConv, IntegerDense
@@ -60,7 +61,8 @@ def emit_model(model: Model) -> dict[str, str]:
     """Return the model's C files by path relative to the project."""
     graph = model.graph
     names = layer_names(graph)
-    layers = [_layer(model, planned, names[i]) for i, planned in enumerate(model.layers)]
+    layers = [_layer(model, i, names[i]) for i in range(len(model.layers))]
+    streams = [stream_context(graph, model.arena, s, model.layers, layers) for s in model.arena.streams]
     reach = max((layer.get("reach", 0) for layer in layers), default=0)
     context = {
         "version": __version__,
@@ -70,6 +72,8 @@ def emit_model(model: Model) -> dict[str, str]:
         "output": _interface(graph.result) | {"meaning": _meaning(graph)},
         "arena_bytes": model.arena.bytes,
         "layers": layers,
+        "streams": streams,
+        "steps": _steps(model, layers, streams),
         "hash_bytes": [f"0x{byte:02x}" for byte in model.digest],
         "headers": headers(model),
         "quarter_square_reach": reach,
@@ -137,8 +141,24 @@ def _lines(values: Sequence[int], per_line: int) -> str:
     return "\n".join(f"    {', '.join(texts[i : i + per_line])}," for i in range(0, len(texts), per_line))
 
 
-def _layer(model: Model, planned: PlannedLayer, name: str) -> dict[str, Any]:
-    layer, graph = planned.layer, model.graph
+def _steps(
+    model: Model, layers: Sequence[Mapping[str, Any]], streams: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """Return the calls of one inference in their order: a layer, or a stream of layers."""
+    steps: list[Mapping[str, Any]] = []
+    begun = {stream.first: streams[k] for k, stream in enumerate(model.arena.streams)}
+    for i, layer in enumerate(layers):
+        if i in begun:
+            steps.append({"stream": begun[i], "layer": None, "index": i})
+        elif model.arena.stream_of(i) is None:
+            steps.append({"stream": None, "layer": layer, "index": i})
+    return steps
+
+
+def _layer(model: Model, index: int, name: str) -> dict[str, Any]:
+    planned, graph = model.layers[index], model.graph
+    stream = model.arena.stream_of(index)
+    layer = planned.layer if stream is None else row_form(planned.layer, stream)
     op = layer.op
     context: dict[str, Any] = {
         "name": name,

@@ -127,6 +127,8 @@ class RowAccess:
     Attributes:
         rows: of the output.
         input_rows: of every input.
+        state_bytes: if not 0, a row can also be summed up from one input row at a time, which none shares with
+            another row; the sums take these bytes.
     """
 
     rows: int
@@ -134,6 +136,7 @@ class RowAccess:
     stride: int = 1
     before: int = 0
     reach: int = 0
+    state_bytes: int = 0
 
     def first(self, row: int) -> int:
         """Return the first input row that is needed for an output row."""

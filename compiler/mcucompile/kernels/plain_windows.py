@@ -55,12 +55,14 @@ def _average_pool(layer: Layer) -> Context:
     requantize = requantize_code(op.requantize, layer.output_format)
     stride = max(op.columns) + 1
     rows = tuple(row * stride for row in op.rows)
+    access = op.row_access(*layer.shapes)
     divisors = len(op.requantize.shift)
     geometry = _window(layer, op.window)
     rows_of_divisors = ("row", *geometry["row_arguments"]) if divisors > 1 else geometry["row_arguments"]
     return {
         **geometry,
         "row_arguments": rows_of_divisors,
+        "sums_rows": layer.ring_rows is not None and access is not None and access.state_bytes > 0,
         "requantize": requantize,
         "divisors": divisors,
         "divisor_type": "uint8_t" if max(rows) < 256 else "uint16_t",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from random import Random
 
 from mcucompile.ir import Graph, Op
+from mcucompile.plan.stream import Ring, Stream
 
 _ALIGNMENT = 4
 # Orders of placement that are tried: as many as this many steps allow, at most _MAX_TRIALS.
@@ -23,7 +24,7 @@ class Buffer:
 
     Attributes:
         offset: in the arena, a multiple of 4.
-        size: bytes.
+        size: bytes; of a tensor that is never whole, its ring of rows.
         first, last: indices of the layers that write it and read it last.
     """
 
@@ -41,7 +42,8 @@ class Arena:
         bytes: its size.
         lower_bound: no plan can be smaller: the most bytes needed while one layer runs.
         buffers: by name of the tensor that owns the bytes; the input and the result are the caller's.
-        owner: tensor -> the tensor whose bytes it shares (itself, unless it is a view).
+        owner: tensor -> the tensor whose bytes it shares: itself, unless it is a view or lies in another's ring.
+        streams: layers that run row by row.
         peak: name of the layer that runs when most bytes are alive, empty without buffers.
     """
 
@@ -49,7 +51,12 @@ class Arena:
     lower_bound: int
     buffers: Mapping[str, Buffer]
     owner: Mapping[str, str]
+    streams: tuple[Stream, ...]
     peak: str
+
+    def stream_of(self, layer: int) -> Stream | None:
+        """Return the stream that a layer, given by its index, is part of."""
+        return next((stream for stream in self.streams if stream.first <= layer <= stream.last), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +69,17 @@ class _Life:
     below: Mapping[str, int]
 
 
-def plan_arena(graph: Graph) -> Arena:
+def plan_arena(graph: Graph, streams: Sequence[Stream] = ()) -> Arena:
     """Plan the arena: each buffer in turn at the lowest place it may have, in the best of many orders.
 
     The graph's input is read and its result written where the caller has them, so neither takes a place.
+
+    Args:
+        graph: of integers.
+        streams: which layers run row by row; all buffers of a stream live as long as it runs.
     """
-    owner = _owners(graph)
-    lives = _lives(graph, owner)
+    owner = _owners(graph, streams)
+    lives = _lives(graph, owner, streams)
     needs = _needs(graph, lives)
     bound = max(needs, default=0)
     neighbours = _neighbours(lives)
@@ -80,34 +91,59 @@ def plan_arena(graph: Graph) -> Arena:
             name: Buffer(best[name], lives[name].size, lives[name].first, lives[name].last) for name in sorted(best)
         },
         owner=owner,
+        streams=tuple(streams),
         peak=graph.layers[needs.index(bound)].name if bound else "",
     )
 
 
-def _owners(graph: Graph) -> dict[str, str]:
+def arena_bound(graph: Graph, streams: Sequence[Stream]) -> int:
+    """Return the size below which no arena for these streams can be."""
+    return max(_needs(graph, _lives(graph, _owners(graph, streams), streams)), default=0)
+
+
+def _owners(graph: Graph, streams: Sequence[Stream]) -> dict[str, str]:
+    shared = {name: ring for stream in streams for name, ring in stream.shared.items()}
     owner = {graph.inputs[0]: graph.inputs[0]}
     for op in graph.ops:
         owner[op.output] = owner[op.inputs[0]] if op.is_view else op.output
+    for name in shared:
+        ring = name
+        while ring in shared:
+            ring = shared[ring]
+        owner[name] = ring
     return owner
 
 
-def _lives(graph: Graph, owner: Mapping[str, str]) -> dict[str, _Life]:
+def _lives(graph: Graph, owner: Mapping[str, str], streams: Sequence[Stream]) -> dict[str, _Life]:
     layers = graph.layers
+    first_of, last_of = list(range(len(layers))), list(range(len(layers)))
+    rings: dict[str, Ring] = {}
+    for stream in streams:
+        for i in range(stream.first, stream.last + 1):
+            first_of[i], last_of[i] = stream.first, stream.last
+        rings |= stream.rings
     callers = {owner[graph.inputs[0]], owner[graph.outputs[0]]}
-    last = {owner[op.output]: i for i, op in enumerate(layers)}
-    for i, op in enumerate(layers):
-        for name in op.inputs:
-            last[owner[name]] = i
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
     below: dict[str, dict[str, int]] = {}
     for i, op in enumerate(layers):
+        first.setdefault(owner[op.output], first_of[i])
+        for name in (op.output, *op.inputs):
+            last[owner[name]] = last_of[i]
+    for i, op in enumerate(layers):
         for name in op.inputs:
-            distance = _distance(graph, op, name) if last[owner[name]] == i else None
+            is_last = last[owner[name]] == i and first_of[i] == last_of[i]
+            distance = _distance(graph, op, name) if is_last else None
             if distance is not None:
                 below.setdefault(owner[name], {})[op.output] = distance
+    for stream in streams:
+        for name in stream.rings:
+            first[name], last[name] = stream.first, stream.last
+    sizes = {name: rings[name].bytes if name in rings else graph.tensors[name].bytes for name in first}
     return {
-        op.output: _Life(_aligned(graph.tensors[op.output].bytes), i, last[op.output], below.get(op.output, {}))
-        for i, op in enumerate(layers)
-        if op.output not in callers
+        name: _Life(_aligned(sizes[name]), start, last[name], below.get(name, {}))
+        for name, start in first.items()
+        if name not in callers
     }
 
 

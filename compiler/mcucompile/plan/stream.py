@@ -37,8 +37,8 @@ class Stream:
 
     Attributes:
         first, last: indices of the layers.
-        order: the layer that makes a row at each step, counted from `first`.
-        rings: of every tensor that only these layers use.
+        order: the layer that makes a row, or takes one in, at each step, counted from `first`.
+        rings: of every tensor that only these layers use, and what layers sum up rows in (`sums_of`).
         shared: tensor -> the tensor in whose ring it lies: an element-wise layer overwrites its input.
     """
 
@@ -56,11 +56,34 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class _Node:
-    """A layer of a stream; `inputs` are those made in the stream."""
+    """A layer of a stream; `inputs` are those made in the stream.
+
+    A step makes one row, or, of a layer that sums rows up, takes one row in.
+    """
 
     op: Op
     access: RowAccess
     inputs: tuple[str, ...]
+
+    @property
+    def steps(self) -> int:
+        return self.access.rows * self._steps_of_a_row
+
+    @property
+    def _steps_of_a_row(self) -> int:
+        return self.access.stride if self.access.state_bytes else 1
+
+    def first(self, step: int) -> int:
+        """Return the first input row that a step needs."""
+        return step if self.access.state_bytes else self.access.first(step)
+
+    def last(self, step: int) -> int:
+        """Return the last input row that a step needs."""
+        return step if self.access.state_bytes else self.access.last(step)
+
+    def rows_made(self, steps: int) -> int:
+        """Return the rows of the output after so many steps."""
+        return steps // self._steps_of_a_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +121,15 @@ def plan_stream(graph: Graph, first: int, last: int) -> Stream | None:
             rows[name] -= 1
             order = fewer
     rings = {name: Ring(count, network.row_bytes[name]) for name, count in rows.items()}
+    for node in network.nodes:
+        if node.access.state_bytes:
+            rings[sums_of(node.op.output)] = Ring(1, node.access.state_bytes)
     return Stream(first, last, tuple(order), rings, network.shared)
+
+
+def sums_of(tensor: str) -> str:
+    """Return the name of the buffer in which a layer sums up its rows."""
+    return f"{tensor}.sums"
 
 
 def _network(graph: Graph, first: int, last: int) -> _Network:
@@ -141,9 +172,9 @@ def _access(graph: Graph, op: Op) -> RowAccess:
 
 
 def _widest(network: _Network, name: str) -> int:
-    """Return how many rows of a tensor one window needs at a time."""
-    accesses = [network.nodes[reader].access for reader in network.readers[name]]
-    return max((a.last(r) - a.first(r) + 1 for a in accesses for r in range(a.rows)), default=1)
+    """Return how many rows of a tensor one step needs at a time."""
+    readers = [network.nodes[reader] for reader in network.readers[name]]
+    return max((node.last(step) - node.first(step) + 1 for node in readers for step in range(node.steps)), default=1)
 
 
 def _enlarge(network: _Network, rows: dict[str, int]) -> list[int]:
@@ -163,27 +194,26 @@ def _run(network: _Network, rows: Mapping[str, int]) -> tuple[list[int], set[str
         The layer of each step; and, if all wait before the end, the tensors without room that layers wait for.
     """
     nodes = network.nodes
-    made = [0] * len(nodes)
-    maker = {node.op.output: i for i, node in enumerate(nodes)}
-    total = sum(node.access.rows for node in nodes)
+    done = [0] * len(nodes)
+    maker = {node.op.output: node for node in nodes}
+    index = {node.op.output: i for i, node in enumerate(nodes)}
+    total = sum(node.steps for node in nodes)
     order: list[int] = []
     while len(order) < total:
         full: set[str] = set()
         for i in reversed(range(len(nodes))):
-            node = nodes[i]
-            row = made[i]
-            if row == node.access.rows or any(
-                made[maker[name]] <= node.access.last(row) and made[maker[name]] < nodes[maker[name]].access.rows
-                for name in node.inputs
+            node, step = nodes[i], done[i]
+            if step == node.steps or any(
+                maker[name].rows_made(done[index[name]]) <= node.last(step) for name in node.inputs
             ):
                 continue
             ring = _ring(network, node.op.output)
-            lies_in_input = any(network.shared.get(name) == node.op.output for name in node.inputs)
-            if ring in rows and not lies_in_input and row - _oldest(network, ring, made) >= rows[ring]:
+            overwrites = any(network.shared.get(name) == node.op.output for name in node.inputs)
+            if ring in rows and not overwrites and node.rows_made(step) - _oldest(network, ring, done) >= rows[ring]:
                 full.add(ring)
                 continue
             order.append(i)
-            made[i] += 1
+            done[i] += 1
             break
         else:
             return order, full
@@ -197,10 +227,7 @@ def _ring(network: _Network, name: str) -> str:
     return name
 
 
-def _oldest(network: _Network, name: str, made: Sequence[int]) -> int:
+def _oldest(network: _Network, name: str, done: Sequence[int]) -> int:
     """Return the first row of a tensor that some layer still needs."""
-    oldest = []
-    for reader in network.readers[name]:
-        access = network.nodes[reader].access
-        oldest.append(access.first(made[reader]) if made[reader] < access.rows else access.input_rows)
-    return min(oldest)
+    readers = [(network.nodes[reader], done[reader]) for reader in network.readers[name]]
+    return min(node.first(step) if step < node.steps else node.access.input_rows for node, step in readers)
