@@ -13,7 +13,7 @@ from mcucompile import __version__, show
 from mcucompile.bench import bench_project
 from mcucompile.calibrate import as_codes, as_samples
 from mcucompile.data import load_array, load_labels
-from mcucompile.driver import analyze_model, compile_model
+from mcucompile.driver import STREAMING, analyze_model, compile_model
 from mcucompile.encodings import ENCODINGS
 from mcucompile.errors import UserError
 from mcucompile.ir import Array
@@ -88,6 +88,13 @@ def _model_options(command: Callable[..., None]) -> Callable[..., None]:
             show_default=True,
             metavar="SPEC",
             help="int8 or int16 between layers, or per layer: int8,fc3=int16. int16 suits outputs that are measured.",
+        ),
+        click.option(
+            "--streaming",
+            type=click.Choice(STREAMING),
+            default="auto",
+            show_default=True,
+            help="Run layers row by row, in rings of rows: if whole tensors do not fit, never or always.",
         ),
         click.option("--samples", metavar="FILE", help="Calibration inputs, .npy or .npz: real data, a hundred or so."),
     ):

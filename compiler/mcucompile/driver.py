@@ -24,7 +24,7 @@ from mcucompile.kernels import Core
 from mcucompile.ops import IntegerConv, IntegerDense
 from mcucompile.output import put_in_place, scratch_directory, write_files
 from mcucompile.passes import simplify
-from mcucompile.plan import Arena, Budget, Limits, PlannedLayer, budget, plan_arena, select_kernels
+from mcucompile.plan import Arena, Budget, Limits, PlannedLayer, budget, choose_streams, plan_arena, select_kernels
 from mcucompile.project import BOARD_FILE, FACTS_FILE, MANIFEST
 from mcucompile.quantize import parse_activations, parse_weights, quantize
 from mcucompile.resources import resource_dir
@@ -39,7 +39,10 @@ _HASH_BYTES = 16
 # Firmware around a model, for estimates without a build: link, start-up and port; their variables; their
 # stack; and C code of a layer. tests/test_driver.py holds them against real builds.
 _FIRMWARE_FLASH, _FIRMWARE_RAM, _FIRMWARE_STACK, _LAYER_CODE = 2600, 260, 200, 250
+# Counters of a layer that runs row by row.
+_STREAMED_LAYER_STACK = 12
 
+STREAMING = ("auto", "never", "always")
 Progress = Callable[[str], None]
 
 
@@ -54,6 +57,7 @@ class Options:
         no_multiply: the firmware may hold no multiply or divide, whatever the core has.
         csd_terms: signed powers of two in a requantization multiplier, 1..3.
         bias_correction: biases take back what rounding the weights moves the mean by on the samples.
+        streaming: whether layers run row by row: "auto" if whole tensors do not fit, "never" or "always".
         name: prefix of the C names; default: from the model file.
     """
 
@@ -63,6 +67,7 @@ class Options:
     no_multiply: bool = False
     csd_terms: int = 2
     bias_correction: bool = True
+    streaming: str = "auto"
     name: str | None = None
 
 
@@ -135,6 +140,14 @@ class Compiled:
             "ram_limit_bytes": totals.limits.ram_bytes,
             "arena_bytes": totals.arena_bytes,
             "arena_lower_bound_bytes": self.arena.lower_bound,
+            "streams": [
+                {
+                    "first": self.layers[stream.first].layer.op.name,
+                    "last": self.layers[stream.last].layer.op.name,
+                    "rings_bytes": stream.bytes,
+                }
+                for stream in self.arena.streams
+            ],
             "arena_peak_layer": self.arena.peak,
             "buffers": [{"tensor": name, **asdict(buffer)} for name, buffer in self.arena.buffers.items()],
             "stack_bytes": totals.stack_bytes,
@@ -168,7 +181,8 @@ def compile_model(
         output: the project directory to write; None builds, measures and keeps nothing.
         example_inputs: for a torch module, as torch.export takes them.
         progress: told the name of each stage as it begins.
-        **choices: weights, activations, toolchain, no_multiply, csd_terms, bias_correction, name: see `Options`.
+        **choices: of `Options`: weights, activations, no_multiply, streaming, ...
+
 
     Returns:
         The facts. If the firmware does not fit, nothing is written.
@@ -185,16 +199,15 @@ def compile_model(
         quantized = quantize_model(model, samples, options, example_inputs, progress)
         planned = _plan(quantized, board, options)
         _refuse_hopeless(planned)
-        progress("emitting C")
-        stored = reference.store(planned.graph)
-        emitted = model_of(planned, options)
-        write_files(scratch, {**stored, **_project_files(quantized, planned, emitted)})
-        progress(f"building for {board.name}")
-        built = _build(scratch, planned, options)
+        built = _emit_and_build(scratch, quantized, planned, options, progress)
+        if built.budget.is_short_of_ram and not planned.arena.streams:
+            planned = _streamed(planned, options)
+            if planned.arena.streams:
+                built = _emit_and_build(scratch, quantized, planned, options, progress)
         if not built.fits or final is None:
             return built
         write_files(scratch, {FACTS_FILE: json.dumps(built.facts(), indent=1) + "\n"})
-        manifest = _manifest(quantized, board, emitted, options, compiler_version(compiler), scratch)
+        manifest = _manifest(quantized, board, model_of(built, options), options, compiler_version(compiler), scratch)
         write_files(scratch, {MANIFEST: manifest})
         put_in_place(scratch, final)
     return replace(built, directory=final)
@@ -223,6 +236,8 @@ def quantize_model(
     progress: Progress = lambda _stage: None,
 ) -> Quantized:
     """Run the front half of the line: front-end, passes, calibration, quantization."""
+    if options.streaming not in STREAMING:
+        raise UserError("--streaming", f"is '{options.streaming}'", f"use {', '.join(STREAMING)}")
     if not 1 <= options.csd_terms <= 3:
         raise UserError("--csd-terms", f"is {options.csd_terms}", "use 1, 2 or 3")
     progress("reading the model")
@@ -271,15 +286,11 @@ def _load(model: Any, example_inputs: tuple[Any, ...] | None) -> tuple[Graph, st
 
 
 def _plan(quantized: Quantized, board: Board, options: Options) -> Compiled:
+    """Choose kernels and places; row by row if whole tensors seem not to fit."""
     graph = quantized.graph
     layers = select_kernels(graph, Core(board.has_multiplier and not options.no_multiply))
     arena = plan_arena(graph)
-    data = sum(planned.cost.flash_bytes for planned in layers)
-    flash = data + _LAYER_CODE * len(layers) + _FIRMWARE_FLASH
-    static_ram = arena.bytes + graph.input.bytes + graph.result.bytes + 4 * len(layers) + _FIRMWARE_RAM
-    stack = _FIRMWARE_STACK + max(planned.cost.stack_bytes for planned in layers)
-    totals = budget(graph, layers, arena, _limits(board), (flash, static_ram, stack))
-    return Compiled(
+    compiled = Compiled(
         directory=None,
         board=board,
         graph=graph,
@@ -287,10 +298,33 @@ def _plan(quantized: Quantized, board: Board, options: Options) -> Compiled:
         layers=layers,
         arena=arena,
         statistics=quantized.statistics,
-        budget=totals,
+        budget=_estimate(graph, layers, arena, board),
         built=False,
         guessed_ranges=quantized.calibration.guessed,
     )
+    if options.streaming == "always" or compiled.budget.is_short_of_ram:
+        return _streamed(compiled, options)
+    return compiled
+
+
+def _streamed(compiled: Compiled, options: Options) -> Compiled:
+    """Return the plan with layers running row by row, unless that is not wanted or saves nothing."""
+    if options.streaming == "never":
+        return compiled
+    arena = plan_arena(compiled.graph, choose_streams(compiled.graph))
+    if arena.bytes >= compiled.arena.bytes and options.streaming != "always":
+        return compiled
+    estimate = _estimate(compiled.graph, compiled.layers, arena, compiled.board)
+    return replace(compiled, arena=arena, budget=estimate, built=False)
+
+
+def _estimate(graph: Graph, layers: tuple[PlannedLayer, ...], arena: Arena, board: Board) -> Budget:
+    data = sum(planned.cost.flash_bytes for planned in layers)
+    flash = data + _LAYER_CODE * len(layers) + _FIRMWARE_FLASH
+    static_ram = arena.bytes + graph.input.bytes + graph.result.bytes + 4 * len(layers) + _FIRMWARE_RAM
+    streamed = max((stream.last - stream.first + 1 for stream in arena.streams), default=0)
+    stack = _FIRMWARE_STACK + max(planned.cost.stack_bytes for planned in layers) + _STREAMED_LAYER_STACK * streamed
+    return budget(graph, layers, arena, _limits(board), (flash, static_ram, stack))
 
 
 def _limits(board: Board) -> Limits:
@@ -332,6 +366,16 @@ def _project_files(quantized: Quantized, compiled: Compiled, model: Model) -> di
     return files
 
 
+def _emit_and_build(
+    directory: Path, quantized: Quantized, planned: Compiled, options: Options, progress: Progress
+) -> Compiled:
+    progress("emitting C")
+    files = reference.store(planned.graph) | _project_files(quantized, planned, model_of(planned, options))
+    write_files(directory, files)
+    progress(f"building for {planned.board.name}")
+    return _build(directory, planned, options)
+
+
 def _build(directory: Path, planned: Compiled, options: Options) -> Compiled:
     """Build and measure, then build again with the stack that the first build turned out to need."""
     board = planned.board
@@ -370,6 +414,7 @@ def _manifest(
             "no_multiply": options.no_multiply,
             "csd_terms": options.csd_terms,
             "bias_correction": options.bias_correction,
+            "streaming": options.streaming,
             "guessed_ranges": quantized.calibration.guessed,
         },
         "digest": model.digest.hex(),

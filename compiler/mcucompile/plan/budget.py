@@ -40,6 +40,11 @@ class Budget:
         """Whether the firmware fits the board."""
         return not self.shortfalls
 
+    @property
+    def is_short_of_ram(self) -> bool:
+        """Whether the RAM is too small."""
+        return bool(self.limits.ram_bytes) and self.ram_bytes > self.limits.ram_bytes
+
 
 def budget(
     graph: Graph, layers: tuple[PlannedLayer, ...], arena: Arena, limits: Limits, sizes: tuple[int, int, int]
