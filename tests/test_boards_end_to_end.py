@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from graphs import GRAPHS
+from graphs_convolution import residual
 from host_model import plan_model
 from mcucompile.bench import bench_project
 from mcucompile.calibrate import calibrate
@@ -36,9 +37,10 @@ def test_the_boards_are_all_there() -> None:
     assert set(BOARDS) == {"hifive1", "hifive1-revb", "microbit", "nucleo-f401re", "ch32v003"}
 
 
-def _firmware(graph: Graph, board: Board, directory: Path) -> Path:
+def _firmware(graph: Graph, board: Board, directory: Path, *, streamed: bool = False) -> Path:
     """Build a test graph's firmware without a multiply and prove that."""
-    model = plan_model(graph, has_multiplier=False)
+    model = plan_model(graph, has_multiplier=False, streamed=streamed)
+    assert bool(model.arena.streams) == streamed
     runtime = resource_dir("runtime_c")
     files = {**emit_model(model), **firmware_files(board)}
     files |= {f"include/{header}": (runtime / header).read_text() for header in headers(model)}
@@ -51,15 +53,9 @@ def _firmware(graph: Graph, board: Board, directory: Path) -> Path:
     return elf
 
 
-@pytest.mark.parametrize("name", GRAPHS)
-@pytest.mark.parametrize("board", BOARDS)
-def test_every_operator_on_every_board(board: str, name: str, tmp_path: Path) -> None:
-    random = np.random.default_rng(7)
-    real = simplify(GRAPHS[name](random))
-    shape = (64, *real.input.shape)
-    samples = random.integers(0, 256, shape).astype(np.uint8) if real.input.format else random.normal(0, 1, shape)
-    graph = quantize(real, calibrate(real, samples), parse_weights("int8", real), 2)
-    elf = _firmware(graph, BOARDS[board], tmp_path)
+def _verify(graph: Graph, board: str, elf: Path) -> None:
+    """Compare the firmware's answers with the reference: extreme and random inputs."""
+    random = np.random.default_rng(8)
     source = graph.input.stored
     ends = [np.full((1, *graph.input.shape), code) for code in (source.minimum, source.maximum)]
     codes = np.concatenate([*ends, random.integers(source.minimum, source.maximum + 1, (EMULATED, *graph.input.shape))])
@@ -72,6 +68,24 @@ def test_every_operator_on_every_board(board: str, name: str, tmp_path: Path) ->
     )
     assert result.ok, result.first
     assert len(result.layers) == len(graph.layers) >= 1
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("board", BOARDS)
+def test_every_operator_on_every_board(board: str, name: str, tmp_path: Path) -> None:
+    random = np.random.default_rng(7)
+    real = simplify(GRAPHS[name](random))
+    shape = (64, *real.input.shape)
+    samples = random.integers(0, 256, shape).astype(np.uint8) if real.input.format else random.normal(0, 1, shape)
+    graph = quantize(real, calibrate(real, samples), parse_weights("int8", real), 2)
+    _verify(graph, board, _firmware(graph, BOARDS[board], tmp_path))
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_layers_row_by_row_on_every_board(board: str, tmp_path: Path) -> None:
+    real = simplify(residual(size=8, mean=4))
+    graph = quantize(real, calibrate(real, None), parse_weights("int8", real), 2)
+    _verify(graph, board, _firmware(graph, BOARDS[board], tmp_path, streamed=True))
 
 
 @pytest.mark.parametrize("weights", ENCODINGS)

@@ -100,18 +100,19 @@ def _layer(
     target = moved.after(output)
     counters: list[Counter] = []
     if op.is_elementwise:
-        counters = [_from(graph, stream, name, f"{prefix}_from_{i}", access) for i, name in enumerate(op.inputs)]
+        row = math.prod(layer.output_shape[2:])
+        counters = [_from(stream, name, f"{prefix}_from_{i}", access, row) for i, name in enumerate(op.inputs)]
         arguments = [*(counter.after(place) for place, counter in zip(inputs, counters, strict=True)), target]
     elif sums:
         by_row = replace(access, stride=1, before=0)
-        counters = [_from(graph, stream, op.inputs[0], f"{prefix}_from", by_row)]
+        counters = [_from(stream, op.inputs[0], f"{prefix}_from", by_row, described["input_row"])]
         counters.append(Counter(f"{prefix}_row", 0, 1, access.stride))
         offset = arena.buffers[sums_of(op.output)].offset
         place = f"(int32_t *)(arena + {offset})" if offset else "(int32_t *)arena"
         arguments = [counters[0].after(inputs[0]), target, place, f"(uint32_t){prefix}_row"]
     else:
         walks = {
-            "offset": _from(graph, stream, op.inputs[0], f"{prefix}_from", access),
+            "offset": _from(stream, op.inputs[0], f"{prefix}_from", access, described["input_row"]),
             "top": Counter(f"{prefix}_top", -access.before, access.stride, 0),
             "row": Counter(f"{prefix}_row", 0, 1, 0),
         }
@@ -134,20 +135,16 @@ def _layer(
 
 
 def _to(graph: Graph, stream: Stream, tensor: str, name: str) -> Counter:
-    row = _row_elements(graph, tensor)
+    row = math.prod(graph.tensors[tensor].shape[2:])
     ring = stream.rings.get(ring_of(stream, tensor))
     if ring is None:
         return Counter(name, 0, row, 0)
     return Counter(name, 0, row if ring.rows > 1 else 0, ring.rows * row)
 
 
-def _from(graph: Graph, stream: Stream, tensor: str, name: str, access: RowAccess) -> Counter:
-    row = _row_elements(graph, tensor)
+def _from(stream: Stream, tensor: str, name: str, access: RowAccess, row: int) -> Counter:
+    """row: elements from one row of the input to the next."""
     ring = stream.rings.get(ring_of(stream, tensor))
     if ring is None:
         return Counter(name, -access.before * row, access.stride * row, 0)
     return Counter(name, -access.before % ring.rows * row, access.stride % ring.rows * row, ring.rows * row)
-
-
-def _row_elements(graph: Graph, tensor: str) -> int:
-    return math.prod(graph.tensors[tensor].shape[2:])

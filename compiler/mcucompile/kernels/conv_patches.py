@@ -83,6 +83,7 @@ def row_context(layer: Layer, window: Window, row_stride: int) -> Context:
     step = window.dilations[0] % ring if ring else window.dilations[0]
     return {
         "streamed": layer.ring_rows is not None,
+        "input_row": row_stride,
         "ring_elements": ring * row_stride,
         "tap_step": step * row_stride,
     }

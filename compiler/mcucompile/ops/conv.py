@@ -139,10 +139,10 @@ class IntegerConv(Op):
         return math.prod(self.output_shape(*shapes)[:3]) * int(self.weights.codes.size)
 
     def row_access(self, *shapes: Shape) -> RowAccess | None:
-        """One image, channels last: a window's rows."""
-        if self.planar or shapes[0][0] != 1:
-            return None
-        return self.window.row_access(self, shapes[0][1], shapes[0][2])
+        """One image: a window's rows."""
+        n, *axes = shapes[0]
+        height, width = (axes[1], axes[2]) if self.planar else (axes[0], axes[1])
+        return self.window.row_access(self, height, width) if n == 1 else None
 
     def accumulator_bounds(self, *formats: Format) -> tuple[Int, Int]:
         """Return the smallest and largest accumulator of each output for any input, (n_out,) each."""

@@ -174,7 +174,7 @@ def _access(graph: Graph, op: Op) -> RowAccess:
 def _widest(network: _Network, name: str) -> int:
     """Return how many rows of a tensor one step needs at a time."""
     readers = [network.nodes[reader] for reader in network.readers[name]]
-    return max((node.last(step) - node.first(step) + 1 for node in readers for step in range(node.steps)), default=1)
+    return max(1, *(node.last(step) - node.first(step) + 1 for node in readers for step in range(node.steps)))
 
 
 def _enlarge(network: _Network, rows: dict[str, int]) -> list[int]:
