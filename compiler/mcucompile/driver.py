@@ -5,7 +5,7 @@ model -> front-end -> passes -> calibrate -> quantize -> plan -> emit -> build -
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
