@@ -80,7 +80,10 @@ def open_unicorn(
 
 
 class UnicornPort:
-    """The firmware's UART as a port. `read` runs the firmware until it waits for input; `timeout` has no effect.
+    """The firmware's UART as a port. `read` runs the firmware until it waits for input.
+
+    Emulated time has no clock to compare with, so `timeout` only says how far the firmware has gone astray: it
+    may run for ten times that long, and at most for the time limit.
 
     Args:
         board: memories and core.
@@ -131,14 +134,15 @@ class UnicornPort:
     def _run(self) -> None:
         self._polls = 0
         started = time.monotonic()
+        limit_s = self._time_limit_s if self.timeout is None else min(self._time_limit_s, 10 * self.timeout)
         try:
-            self._core.run(self._resume_at, self._time_limit_s)
+            self._core.run(self._resume_at, limit_s)
         except self._core.unicorn.UcError as error:
             raise self._trap(self._failure or str(error)) from error
         if self._failure:
             raise self._trap(self._failure)
-        if time.monotonic() - started >= self._time_limit_s:
-            raise self._trap(f"no reply in {self._time_limit_s:g} s")
+        if time.monotonic() - started >= limit_s:
+            raise self._trap(f"no reply in {limit_s:g} s")
         self._resume_at = self._core.program_counter()
 
     def _trap(self, problem: str) -> LinkError:
