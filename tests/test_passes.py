@@ -1,5 +1,7 @@
 """Passes keep what the graph computes and do what they say; the accumulator proof finds what overflows."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from graphs import GRAPHS, SOURCE, affine, dense, graph
@@ -124,3 +126,20 @@ def test_wide_layers_fit_or_are_refused_by_name(weights: str) -> None:
     integers = quantize(g, calibrate(g, np.abs(random.normal(0, 1, (8, 1, 6000)))), parse_weights(weights, g), 2)
     low, high = integers.ops[0].accumulator_bounds(integers.input.stored)
     assert max(abs(int(low.min())), int(high.max())) < 2**31
+
+
+@pytest.mark.parametrize("tiny", [1e-6, 1e-12, 1e-30])
+def test_dead_channels_keep_their_bias(tiny: float) -> None:
+    """Training kills channels: their weights are nothing, their bias is all."""
+    random = np.random.default_rng(3)
+    layer = dense(random, "x", "a", 8, 4, relu=True)
+    weight = layer.weight.copy()
+    weight[:2] *= tiny
+    bias = np.array([0.7, 0.0, 0.1, 0.2], dtype=np.float32)
+    g = graph((1, 8), (replace(layer, weight=weight, bias=bias), dense(random, "a", "y", 4, 3)))
+    samples = random.random((50, 1, 8))
+    integers = quantize(g, calibrate(g, samples), parse_weights("int8", g), 2)
+    (_, codes), _ = integers.execute(integers.input.stored.quantize(samples))
+    found = integers.tensors["a"].stored.dequantize(codes)
+    np.testing.assert_allclose(found[..., 0], 0.7, atol=0.01)
+    np.testing.assert_allclose(found[..., 1], 0.0, atol=0.01)

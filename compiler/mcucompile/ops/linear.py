@@ -16,6 +16,8 @@ from mcucompile.lowering import Lowering, best_format, code_limits, largest
 from mcucompile.numerics import INT32_MAX, Int, Real, Requantization, requantization
 
 _CHANNEL_CLIPS = np.linspace(1.0, 0.4, 31)
+# A bias in steps of a product, and how much smaller than an output's step that step may be.
+_LARGEST_BIAS, _LEAST_GAIN = 2.0**29, 2.0**-24
 # Rows of inputs that moments are taken over; more do not change which scale is best.
 MAX_ROWS = 4096
 
@@ -138,10 +140,14 @@ def _channel_scales(lowering: Lowering, layer: LinearLayer, codebook: Codebook, 
     unit = format_.scale / lowering.formats[0].scale
     peak = np.abs(weight).max(axis=1)
     peak[peak == 0] = float(peak.max()) or 1.0
+    # A dead channel's weights are tiny beside its bias: a scale as tiny would make the bias, in its steps, too
+    # large for int32, and no shift reaches the output's steps. What this rounds to 0 is far below a step.
+    widest = 2 * max(lowering.multipliers) * np.abs(layer.bias) / (_LARGEST_BIAS * lowering.formats[0].scale)
+    least = np.maximum(widest, _LEAST_GAIN * unit)
     best = np.full(len(weight), np.inf)
     scales = np.ones(len(weight))
     for clip in _CHANNEL_CLIPS:
-        scale = nearest_exact(peak / limit * clip / unit, lowering.multipliers) * unit
+        scale = nearest_exact(np.maximum(peak / limit * clip, least) / unit, lowering.multipliers) * unit
         rounded = codebook.values[lowering.encoding.encode(weight, codebook, scale[:, None])] * scale[:, None]
         error = (np.square(weight - rounded) * importance).sum(axis=1)
         better = error < best
