@@ -37,6 +37,7 @@ format: $(VENV)/.test
 tables: $(VENV)/.test
 	$(BIN)/python benchmarks/digits_accuracy.py
 	$(BIN)/python benchmarks/digits_firmware.py
+	$(BIN)/python benchmarks/compile_speed.py
 	$(BIN)/python benchmarks/tables.py
 
 $(VENV)/bin/python:

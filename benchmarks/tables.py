@@ -111,6 +111,17 @@ def boards_table(results: Results) -> str:
     return markdown(rows)
 
 
+def speed_table(results: Results) -> str:
+    """How the compiler's own time grows with layers and with weights."""
+    rows = [["growing", "layers", "weights", "size", "time", "peak memory"]]
+    for name, series in results["speed"].items():
+        for point in series["points"]:
+            sizes = [f"{point['layers']:,}", f"{point['parameters']:,}"]
+            ratios = [f"{point['size_ratio']:.1f}", f"{point['time_ratio']:.1f}"]
+            rows.append([name, *sizes, *ratios, f"{point['peak_mebibytes']:,} MiB"])
+    return markdown(rows)
+
+
 TABLES: dict[str, Callable[[Results], str]] = {
     "examples": examples_table,
     "hidden": hidden_table,
@@ -118,6 +129,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "ch32v003": ch32v003_table,
     "boards": boards_table,
     "exactness": exactness_table,
+    "speed": speed_table,
 }
 
 
@@ -142,8 +154,8 @@ def render(text: str, results: Results) -> str:
 
 def load_results() -> Results:
     """Return the stored results."""
-    names = ("accuracy", "firmware")
-    return {name: json.loads((RESULTS / f"digits_{name}.json").read_text(encoding="utf-8")) for name in names}
+    files = {"accuracy": "digits_accuracy", "firmware": "digits_firmware", "speed": "compile_speed"}
+    return {name: json.loads((RESULTS / f"{file}.json").read_text(encoding="utf-8")) for name, file in files.items()}
 
 
 @click.command(help=__doc__)
