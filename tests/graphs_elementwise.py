@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from graphs_convolution import SOURCE
 from mcucompile.ir import Graph, Op, Tensor, build_graph
-from mcucompile.ops import Affine, Clip, Dense, Lookup, Relu, Reshape
+from mcucompile.ops import Add, Affine, Clip, Dense, Extremum, Lookup, Multiply, PRelu, Reduce, Relu, Reshape, Transpose
 from mcucompile.ops.formula import Formula, Step, X, applied
 
 Make = Callable[[np.random.Generator], Graph]
@@ -39,6 +39,48 @@ def _result(formula: Formula) -> Make:
     return lambda r: _graph((1, 20), _dense(r, "x", "a", 20, 7), _named(Lookup, "y", ("a",), formula=formula))
 
 
+def _pair(
+    kind: type[Op],
+    shape: tuple[int, ...],
+    small: tuple[int, ...] | None = None,
+    *,
+    unsigned: bool = False,
+    **fields: object,
+) -> Make:
+    """Two layers' outputs combined; the second one, of fewer elements, is broadcast if it has a shape."""
+
+    def make(r: np.random.Generator) -> Graph:
+        size, other = int(np.prod(shape)), int(np.prod(small or shape))
+        return _graph(
+            (1, 20),
+            _dense(r, "x", "a", 20, size, relu=unsigned),
+            _dense(r, "x", "b", 20, other, relu=unsigned),
+            _named(Reshape, "av", ("a",), shape=shape),
+            _named(Reshape, "bv", ("b",), shape=small or shape),
+            _named(kind, "c", ("av", "bv"), **fields),
+            _named(Reshape, "cv", ("c",), shape=(1, size)),
+            _dense(r, "cv", "y", size, 5),
+        )
+
+    return make
+
+
+def _squeeze_excite(r: np.random.Generator) -> Graph:
+    """Channels of an image times factors of their own, channels last: the small operand is turned, not the image."""
+    return _graph(
+        (1, 3, 4, 5),
+        _named(Lookup, "f", ("x",), formula=applied("tanh")),
+        _named(Transpose, "t", ("f",), permutation=(0, 2, 3, 1)),
+        _dense(r, "t", "d", 3, 6),
+        _named(Transpose, "u", ("d",), permutation=(0, 3, 1, 2)),
+        _named(Reshape, "p", ("u",), shape=(6, 20, 1)),
+        _named(Reduce, "m", ("p",), function="mean"),
+        _named(Reshape, "g", ("m",), shape=(1, 6, 1, 1)),
+        _named(Lookup, "s", ("g",), formula=applied("sigmoid")),
+        _named(Multiply, "y", ("u", "s")),
+    )
+
+
 ELEMENTWISE_GRAPHS: dict[str, Make] = {
     "lookup_gelu": _between(applied("gelu")),
     "lookup_hard_swish": _between(applied("hard_swish")),
@@ -56,6 +98,43 @@ ELEMENTWISE_GRAPHS: dict[str, Make] = {
         _named(Affine, "g", ("f",), scale=np.float32([-0.5]), offset=np.float32([0.25]), axis=0),
         _named(Relu, "h", ("g",)),
         _named(Lookup, "y", ("h",), formula=(X, Step("sqrt"))),
+    ),
+    "subtract": _pair(Add, (1, 16), subtracts=True),
+    "subtract_broadcast": _pair(Add, (2, 3, 4), (1, 3, 1), subtracts=True, relu=True, ceiling=1.0),
+    "add_broadcast": _pair(Add, (2, 3, 4), (2, 1, 4)),
+    "multiply": _pair(Multiply, (1, 16)),
+    "multiply_unsigned": _pair(Multiply, (1, 16), unsigned=True),
+    "multiply_rows": _pair(Multiply, (2, 3, 4), (1, 1, 4)),
+    "multiply_channels": _pair(Multiply, (1, 3, 2, 4), (1, 3, 1, 1)),
+    "multiply_scalar": _pair(Multiply, (2, 6), (1, 1)),
+    "multiply_result": lambda r: _graph(
+        (1, 20), _dense(r, "x", "a", 20, 6), _dense(r, "x", "b", 20, 6), _named(Multiply, "y", ("a", "b"))
+    ),
+    "squeeze_excite": _squeeze_excite,
+    "maximum": _pair(Extremum, (1, 16), largest=True),
+    "minimum_broadcast": _pair(Extremum, (2, 3, 4), (2, 3, 1), largest=False),
+    "maximum_one_format": lambda r: _graph(
+        (2, 8),
+        _dense(r, "x", "a", 8, 6),
+        _named(Transpose, "t", ("a",), permutation=(1, 0)),
+        _named(Reshape, "u", ("t",), shape=(2, 6)),
+        _named(Extremum, "m", ("a", "u"), largest=True),
+        _dense(r, "m", "y", 6, 3),
+    ),
+    "prelu": lambda r: _graph(
+        (1, 20),
+        _dense(r, "x", "a", 20, 12),
+        _named(Reshape, "v", ("a",), shape=(1, 4, 3)),
+        _named(PRelu, "p", ("v",), slope=np.float32([0.25, -0.5, 0.0, 1.7]), axis=1),
+        _dense(r, "p", "y", 3, 5),
+    ),
+    "affine_with_zeros": lambda r: _graph(
+        (1, 20),
+        _dense(r, "x", "a", 20, 5),
+        _named(Relu, "r", ("a",)),
+        _named(
+            Affine, "y", ("r",), scale=np.float32([0, 1, -2, 0, 1e-9]), offset=np.float32([0.5, 0, 1, -2, 3]), axis=1
+        ),
     ),
     "clip": lambda r: _graph(
         (1, 12),

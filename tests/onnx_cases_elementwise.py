@@ -56,6 +56,51 @@ def _power(exponent: float, *, base: bool = False) -> Case:
     return Case(model, (1, 6))
 
 
+def _several(op_type: str, *shapes: tuple[int, ...], oldest: int = 7, constant: Array | None = None) -> Case:
+    """Activations of some shapes made of one input, and a constant."""
+    size = 12
+
+    def model(opset: int, random: Random) -> onnx.ModelProto:
+        nodes, constants, names = [], {}, []
+        for i, shape in enumerate(shapes):
+            constants[f"w{i}"] = random.normal(size=(size, int(np.prod(shape)))).astype(np.float32)
+            constants[f"s{i}"] = np.array(shape)
+            nodes += [node("MatMul", f"x w{i}", f"m{i}"), node("Reshape", f"m{i} s{i}", f"a{i}")]
+            names.append(f"a{i}")
+        if constant is not None:
+            constants["c"] = constant
+            names.insert(1, "c")
+        return make_model([*nodes, node(op_type, " ".join(names))], (1, size), constants, opset=opset)
+
+    return Case(model, (1, size), oldest)
+
+
+def _square_root_of_quotient(opset: int, _random: Random) -> onnx.ModelProto:
+    nodes = [
+        node("Exp", "x", "a"), node("Add", "a above", "b"), node("Div", "x b", "c"), node("Div", "above b", "d"),
+        node("Mul", "c d"),
+    ]  # fmt: skip
+    return make_model(nodes, (1, 6), {"above": np.float32(0.5)}, opset=opset)
+
+
+def _prelu(shape: tuple[int, ...], slope: tuple[int, ...]) -> Case:
+    return Case(
+        lambda opset, random: make_model(
+            [node("PRelu", "x s")], shape, {"s": random.normal(size=slope).astype(np.float32)}, opset=opset
+        ),
+        shape,
+    )
+
+
+def _where(x: tuple[int, ...], condition: tuple[int, ...], *, left: bool, both: bool = False) -> Case:
+    def model(opset: int, random: Random) -> onnx.ModelProto:
+        constants = {"m": random.random(condition) < 0.5, "c": random.normal(size=x[-1:]).astype(np.float32)}
+        nodes = [node("Tanh", "x", "t"), node("Where", "m t x" if both else "m x c" if left else "m c x")]
+        return make_model(nodes, x, constants, opset=opset)
+
+    return Case(model, x, 9)
+
+
 ELEMENTWISE_CASES: dict[str, Case] = {
     **{
         f"function_{name.lower()}": _unary(name, oldest)
@@ -81,6 +126,27 @@ ELEMENTWISE_CASES: dict[str, Case] = {
     "clip_above": _clip(None, 0.25),
     "clip_below": _clip(-0.25, None),
     "clip_nothing": _clip(None, None),
+    "divide_activations": Case(_square_root_of_quotient, (1, 6)),
+    "sum": _several("Sum", (2, 3), (2, 3), (1, 3), oldest=8),
+    "sum_constant": _several("Sum", (2, 3), (2, 3), oldest=8, constant=np.float32([1, 2, 3])),
+    "sum_of_one": _several("Sum", (2, 3), oldest=8),
+    "mean": _several("Mean", (2, 3), (2, 3), (2, 1), oldest=8),
+    "max": _several("Max", (2, 3), (2, 3), (3,), oldest=8),
+    "max_number": _several("Max", (2, 3), (2, 3), oldest=8, constant=np.float32(0.5)),
+    "min_vector": _several("Min", (2, 3), oldest=8, constant=np.float32([0.5, -1, 2])),
+    "max_vector": _several("Max", (2, 3), oldest=8, constant=np.float32([0.5, -1, 2])),
+    "mul_channels": _several("Mul", (1, 3, 4, 5), (1, 3, 1, 1)),
+    "mul_other_way": _several("Mul", (1, 3, 1, 1), (1, 3, 4, 5)),
+    "mul_outer": _several("Mul", (3, 1), (1, 4)),
+    "sub_broadcast": _several("Sub", (2, 3), (2, 1)),
+    "add_rank": _several("Add", (3,), (2, 3)),
+    "prelu": _prelu((1, 3, 4, 5), (3, 1, 1)),
+    "prelu_number": _prelu((1, 6), (1,)),
+    "prelu_elements": _prelu((2, 3, 4), (3, 4)),
+    "where_left": _where((2, 3), (2, 3), left=True),
+    "where_right": _where((2, 3), (3,), left=False),
+    "where_enlarged": _where((1, 3), (4, 3), left=True),
+    "where_both": _where((2, 3), (2, 1), left=True, both=True),
     "pow_square": _power(2.0),
     "pow_root": _power(0.5),
     "pow_one": _power(1.0),

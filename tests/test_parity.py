@@ -34,12 +34,12 @@ def _quantized(name: str, weights: str, *, signed_input: bool = False) -> tuple[
 
 
 def test_the_tables_are_complete() -> None:
-    assert len(GRAPHS) == 65
+    assert len(GRAPHS) == 80
     assert len(ENCODINGS) == 13
     assert {kernel.kind for kernel in KERNELS} == {
         "dense", "conv", "affine", "add", "relu", "transpose", "softmax", "arg_max", "four_view",
         "max_pool", "average_pool", "reduce_sum", "reduce_extreme", "take", "concat",
-        "lookup", "interpolation", "clip",
+        "lookup", "interpolation", "clip", "prelu", "multiply", "extremum",
     }  # fmt: skip
 
 

@@ -9,7 +9,6 @@ from torch_modules_windows import Function
 _SHAPE = (1, 3, 5)
 # Torch's own exporter has no ONNX for them, or other operators.
 WITHOUT_ONNX = {"threshold", *(f"function_{name}" for name in ("asinh", "atanh", "acosh", "cosh", "sinh"))}
-WITHOUT_ONNX |= {"function_square", "function_rsqrt", "silu", "mish"}
 
 
 def _of(function: Callable[[torch.Tensor], torch.Tensor]) -> tuple[Callable[[], nn.Module], tuple[int, ...]]:
@@ -51,6 +50,14 @@ ELEMENTWISE_MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] 
     "clamped": _of(lambda x: x.clamp(-0.5, 0.5)),
     "clamped_below": _of(lambda x: torch.clamp_min(x, -0.25)),
     "clamped_above": _of(lambda x: torch.clamp_max(x, 0.25)),
+    "prelu": (lambda: nn.Sequential(nn.Conv2d(2, 3, 3), nn.PReLU(3, 0.3)), (1, 2, 5, 5)),
+    "prelu_number": (nn.PReLU, _SHAPE),
+    "product": _of(lambda x: x * torch.sigmoid(x.mean(2, keepdim=True))),
+    "quotient": _of(lambda x: x / (1 + x.abs())),
+    "difference_of_means": _of(lambda x: x - x.mean(1, keepdim=True)),
+    "maximum": _of(lambda x: torch.maximum(x, x.mean(1, keepdim=True))),
+    "minimum": _of(lambda x: torch.minimum(x, -x.mean(1, keepdim=True))),
+    "where": _of(lambda x: torch.where(torch.tensor([True, False, True, False, True]), x, torch.tensor(0.5))),
     "power": _of(lambda x: (x.abs() + 0.5) ** 1.7),
     "power_of_constant": _of(lambda x: 2.0**x),
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 
 import numpy as np
 
@@ -9,6 +10,8 @@ from mcucompile.errors import ModelError
 from mcucompile.frontends.builder import Activation, Builder, Constant, Value
 from mcucompile.frontends.refusals import RefusalError
 from mcucompile.ir import Shape, Source
+from mcucompile.ops import Add, Clip, Extremum, Lookup, Multiply
+from mcucompile.ops.formula import applied
 
 
 def matmul(builder: Builder, a: Value, b: Value) -> Activation:
@@ -45,30 +48,75 @@ def gemm(builder: Builder, a: Value, b: Value, addend: Value, alpha: float, beta
 def add(builder: Builder, a: Value, b: Value) -> Activation:
     """Return a + b."""
     if isinstance(a, Activation):
-        return builder.add(a, b) if isinstance(b, Activation) else builder.affine(a, np.ones(()), b)
+        return builder.pair(Add, a, b) if isinstance(b, Activation) else builder.affine(a, np.ones(()), b)
     if isinstance(b, Activation):
         return builder.affine(b, np.ones(()), a)
     raise constants_only()
 
 
 def subtract(builder: Builder, a: Value, b: Value) -> Activation:
-    """Return a - b; of two activations, the second is negated first."""
+    """Return a - b."""
     if isinstance(b, np.ndarray):
         return add(builder, a, np.asarray(-b.astype(np.float64)))
     if isinstance(a, np.ndarray):
         return builder.affine(b, np.array(-1.0), a)
-    return add(builder, a, multiply(builder, b, np.array(-1.0)))
+    return builder.pair(Add, a, b, subtracts=True)
 
 
 def multiply(builder: Builder, a: Value, b: Value) -> Activation:
-    """Return a * b, one of them a constant."""
+    """Return a * b."""
     if isinstance(a, Activation) and isinstance(b, Activation):
-        raise RefusalError("multiplies two activations", "make one side a constant")
+        return builder.pair(Multiply, a, b)
     if isinstance(a, Activation) and isinstance(b, np.ndarray):
         return builder.affine(a, b, np.zeros(()))
     if isinstance(b, Activation) and isinstance(a, np.ndarray):
         return builder.affine(b, a, np.zeros(()))
     raise constants_only()
+
+
+def total(builder: Builder, values: Sequence[Value]) -> Value:
+    """Return the sum of all values; a constant if all are."""
+    constants = [value for value in values if isinstance(value, np.ndarray)]
+    activations: list[Value] = [value for value in values if isinstance(value, Activation)]
+    if constants:
+        activations.append(reduce(np.add, constants))
+    return reduce(lambda a, b: add(builder, a, b), activations)
+
+
+def extreme(builder: Builder, values: Sequence[Value], *, largest: bool) -> Value:
+    """Return the largest or smallest of all values."""
+    constants = [value for value in values if isinstance(value, np.ndarray)]
+    activations: list[Value] = [value for value in values if isinstance(value, Activation)]
+    if constants:
+        activations.append(reduce(np.maximum if largest else np.minimum, constants))
+    return reduce(lambda a, b: extremum(builder, a, b, largest=largest), activations)
+
+
+def extremum(builder: Builder, a: Value, b: Value, *, largest: bool) -> Activation:
+    """Return max(a, b) or min(a, b)."""
+    if isinstance(a, Activation) and isinstance(b, Activation):
+        return builder.pair(Extremum, a, b, largest=largest)
+    if isinstance(b, Activation):
+        a, b = b, a
+    if not isinstance(a, Activation) or isinstance(b, Activation):
+        raise constants_only()
+    if b.size == 1 and b.ndim <= len(a.shape):
+        limit = float(b.reshape(-1)[0])
+        return clip(builder, a, limit if largest else -math.inf, math.inf if largest else limit)
+    # max(a, b) = b + relu(a - b), min(a, b) = b - relu(b - a)
+    sign = 1.0 if largest else -1.0
+    above = builder.relu(builder.affine(a, np.array(sign), -sign * b))
+    return builder.affine(above, np.array(sign), b)
+
+
+def clip(builder: Builder, x: Activation, low: float, high: float) -> Activation:
+    """min(max(x, low), high); infinite limits limit nothing."""
+    builder.require_real(x)
+    if math.isnan(low) or math.isnan(high):
+        raise RefusalError(f"clamps to {low}..{high}", "clamp to numbers")
+    if (low, high) == (0.0, math.inf):
+        return builder.relu(x)
+    return x if (low, high) == (-math.inf, math.inf) else builder.emit(Clip, (x,), low=low, high=high)
 
 
 def scaled(builder: Builder, x: Value, factor: float) -> Value:
@@ -79,9 +127,10 @@ def scaled(builder: Builder, x: Value, factor: float) -> Value:
 
 
 def divide(builder: Builder, a: Value, b: Value) -> Activation:
-    """Return a / b, b a constant."""
+    """Return a / b; an activation b by its reciprocal."""
     if isinstance(b, Activation):
-        raise RefusalError("divides by an activation", "divide by a constant")
+        builder.require_real(b)
+        return multiply(builder, a, builder.emit(Lookup, (b,), part="_reciprocal", formula=applied("reciprocal")))
     if not isinstance(a, Activation):
         raise constants_only()
     with np.errstate(divide="ignore"):

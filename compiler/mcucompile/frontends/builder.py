@@ -14,7 +14,7 @@ from mcucompile.frontends.names import UniqueNames
 from mcucompile.frontends.refusals import RefusalError
 from mcucompile.ir import Format, Graph, Op, Shape, Source, Tensor, build_graph
 from mcucompile.lowering import RealOp
-from mcucompile.ops import Add, Affine, ArgMax, Dense, FourView, Relu, Reshape, Softmax, Transpose
+from mcucompile.ops import Affine, ArgMax, Dense, FourView, Relu, Reshape, Softmax, Transpose
 
 # No board here has the flash or the RAM for this many numbers; it bounds what a hostile file can ask for.
 MAX_ELEMENTS = 1 << 26
@@ -101,7 +101,6 @@ class Builder:
     def affine(self, x: Activation, scale: Constant, offset: Constant) -> Activation:
         """Return x * scale + offset, both broadcast to x's shape; the axes along which they vary become one."""
         self.require_real(x)
-        rank = len(x.shape)
         try:
             fits = np.broadcast_shapes(scale.shape, offset.shape, x.shape) == x.shape
         except ValueError:
@@ -112,30 +111,40 @@ class Builder:
                 f"a constant of shape {shape} would enlarge its input of shape {x.shape}",
                 "give the constant a shape that broadcasts to the input's",
             )
-        scale = scale.reshape((1,) * (rank - scale.ndim) + scale.shape)
-        offset = offset.reshape((1,) * (rank - offset.ndim) + offset.shape)
-        varying = [axis for axis in range(rank) if max(scale.shape[axis], offset.shape[axis]) > 1]
-        first, last = (varying[0], varying[-1]) if varying else (0, -1)
-        hull = x.shape[first : last + 1]
-        lanes = [
-            np.broadcast_to(values, (1,) * first + hull + (1,) * (rank - last - 1)).reshape(-1) if varying
-            else values.reshape(-1)
-            for values in (scale, offset)
-        ]  # fmt: skip
-        flat = self.reshape(x, (*x.shape[:first], math.prod(hull), *x.shape[last + 1 :])) if len(hull) > 1 else x
+        flat, axis, (factors, offsets) = self.lanes(x, scale, offset)
         y = self.emit(
-            Affine, (flat,), scale=self.single(lanes[0], "factor"), offset=self.single(lanes[1], "offset"), axis=first
+            Affine, (flat,), scale=self.single(factors, "factor"), offset=self.single(offsets, "offset"), axis=axis
         )
         return self.reshape(y, x.shape)
 
-    def add(self, a: Activation, b: Activation) -> Activation:
-        """Sum of two activations of one shape."""
+    def lanes(self, x: Activation, *constants: Constant) -> tuple[Activation, int, list[Constant]]:
+        """Return x with the axes along which constants vary made one, that axis, and the constants along it.
+
+        constants: of shapes that broadcast to x's; one number if they vary nowhere.
+        """
+        rank = len(x.shape)
+        wide = [values.reshape((1,) * (rank - values.ndim) + values.shape) for values in constants]
+        varying = [axis for axis in range(rank) if max(values.shape[axis] for values in wide) > 1]
+        if not varying:
+            return x, 0, [values.reshape(-1) for values in wide]
+        first, last = varying[0], varying[-1]
+        hull = x.shape[first : last + 1]
+        lanes = [np.broadcast_to(v, (1,) * first + hull + (1,) * (rank - last - 1)).reshape(-1) for v in wide]
+        flat = self.reshape(x, (*x.shape[:first], math.prod(hull), *x.shape[last + 1 :])) if len(hull) > 1 else x
+        return flat, first, lanes
+
+    def pair(self, operator: type[RealOp], a: Activation, b: Activation, **fields: Any) -> Activation:
+        """An operator of two activations, broadcast to one shape as numpy does."""
         self.require_real(a, b)
-        if a.shape != b.shape:
-            raise RefusalError(
-                f"adds activations of different shapes, {a.shape} and {b.shape}", "give both inputs the same shape"
-            )
-        return self.emit(Add, (a, b))
+        try:
+            np.broadcast_shapes(a.shape, b.shape)
+        except ValueError as error:
+            raise ModelError(
+                self.source, f"combines activations of shapes {a.shape} and {b.shape}", "export the model again"
+            ) from error
+        rank = max(len(a.shape), len(b.shape))
+        first, second = (self.reshape(x, (1,) * (rank - len(x.shape)) + x.shape) for x in (a, b))
+        return self.emit(operator, (first, second), **fields)
 
     def relu(self, x: Activation) -> Activation:
         """max(x, 0)."""

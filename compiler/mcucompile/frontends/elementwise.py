@@ -2,9 +2,14 @@
 
 import math
 
-from mcucompile.frontends.builder import Activation, Builder
+import numpy as np
+
+from mcucompile.errors import ModelError
+from mcucompile.frontends import arithmetic
+from mcucompile.frontends.builder import Activation, Builder, Constant, Value
+from mcucompile.frontends.movement import expand
 from mcucompile.frontends.refusals import RefusalError
-from mcucompile.ops import Clip, Lookup
+from mcucompile.ops import Lookup, PRelu
 from mcucompile.ops.formula import Formula, applied
 
 
@@ -21,16 +26,6 @@ def formula(builder: Builder, x: Activation, steps: Formula) -> Activation:
     return builder.emit(Lookup, (x,), formula=steps)
 
 
-def clip(builder: Builder, x: Activation, low: float, high: float) -> Activation:
-    """min(max(x, low), high); infinite limits limit nothing."""
-    builder.require_real(x)
-    if math.isnan(low) or math.isnan(high):
-        raise RefusalError(f"clamps to {low}..{high}", "clamp to numbers")
-    if (low, high) == (0.0, math.inf):
-        return builder.relu(x)
-    return x if (low, high) == (-math.inf, math.inf) else builder.emit(Clip, (x,), low=low, high=high)
-
-
 def power(builder: Builder, x: Activation, exponent: float) -> Activation:
     """X to a constant power; whole and half ones by functions that are exact where pow is not."""
     if exponent == 1:
@@ -38,3 +33,36 @@ def power(builder: Builder, x: Activation, exponent: float) -> Activation:
     if exponent in (0.5, -1):
         return function(builder, x, "sqrt" if exponent == 0.5 else "reciprocal")
     return function(builder, x, "power", exponent)
+
+
+def prelu(builder: Builder, x: Activation, slope: Constant) -> Activation:
+    """X where it is positive, else slope * x; slope broadcasts to x's shape."""
+    builder.require_real(x)
+    if slope.size == 1:
+        return function(builder, x, "leaky_relu", float(slope.reshape(-1)[0]))
+    if slope.ndim > len(x.shape) or any(
+        n not in (1, m) for n, m in zip(slope.shape[::-1], x.shape[::-1], strict=False)
+    ):
+        raise RefusalError(f"has slopes of shape {slope.shape} for {x.shape}", "give one slope for each channel")
+    flat, axis, (slopes,) = builder.lanes(x, slope)
+    return builder.reshape(builder.emit(PRelu, (flat,), slope=builder.single(slopes, "slope"), axis=axis), x.shape)
+
+
+def where(builder: Builder, condition: Constant, a: Value, b: Value) -> Value:
+    """A where a constant condition holds, else b: each is multiplied by 1 or 0."""
+    try:
+        shape = np.broadcast_shapes(condition.shape, a.shape, b.shape)
+    except ValueError as error:
+        shapes = f"{condition.shape}, {a.shape} and {b.shape}"
+        raise ModelError(builder.source, f"chooses by shapes {shapes}", "export the model again") from error
+    mask = condition.astype(np.float64)
+    if isinstance(a, Activation):
+        kept = expand(builder, a, shape)
+        if isinstance(b, Activation):
+            other = arithmetic.multiply(builder, expand(builder, b, shape), 1 - mask)
+            return arithmetic.add(builder, arithmetic.multiply(builder, kept, mask), other)
+        # A constant need not be finite where it is not taken.
+        return builder.affine(kept, mask, np.where(condition, 0.0, b))
+    if isinstance(b, Activation):
+        return builder.affine(expand(builder, b, shape), 1 - mask, np.where(condition, a, 0.0))
+    raise arithmetic.constants_only()

@@ -55,7 +55,7 @@ def _clip(node: Node, builder: Builder) -> Value:
         if given is not None and given.size != 1:
             raise ModelError(node.source, f"has a {name} of shape {given.shape}", "give it one number")
         limits.append(float(node.attributes.get(name, default)) if given is None else float(given.reshape(-1)[0]))
-    return elementwise.clip(builder, node.activation(), limits[0], limits[1])
+    return arithmetic.clip(builder, node.activation(), limits[0], limits[1])
 
 
 def _negate(node: Node, builder: Builder) -> Value:
@@ -75,10 +75,44 @@ def _power(node: Node, builder: Builder) -> Value:
     return elementwise.function(builder, node.activation(1), "exponential", number)
 
 
+def _prelu(node: Node, builder: Builder) -> Value:
+    return elementwise.prelu(builder, node.activation(), node.constant(1))
+
+
+def _extremum(largest: bool) -> Converter:
+    def convert(node: Node, builder: Builder) -> Value:
+        values = [node.value(index) for index in range(len(node.inputs))]
+        return arithmetic.extreme(builder, values, largest=largest)
+
+    return convert
+
+
+def _sum(node: Node, builder: Builder) -> Value:
+    return arithmetic.total(builder, [node.value(index) for index in range(len(node.inputs))])
+
+
+def _mean(node: Node, builder: Builder) -> Value:
+    return arithmetic.scaled(builder, _sum(node, builder), 1 / len(node.inputs))
+
+
+def _where(node: Node, builder: Builder) -> Value:
+    condition = node.constant(0)
+    values = [node.value(1), node.value(2)]
+    if condition.dtype.kind != "b":
+        raise ModelError(node.source, f"has a {condition.dtype} condition", "export the model again")
+    return elementwise.where(builder, condition, *values)
+
+
 CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "Clip"): _clip,
     ("", "Gelu"): _gelu,
+    ("", "Max"): _extremum(largest=True),
+    ("", "Mean"): _mean,
+    ("", "Min"): _extremum(largest=False),
     ("", "Neg"): _negate,
     ("", "Pow"): _power,
+    ("", "PRelu"): _prelu,
+    ("", "Sum"): _sum,
+    ("", "Where"): _where,
     **{("", op_type): _function(name, attributes) for op_type, (name, attributes) in _FUNCTIONS.items()},
 }

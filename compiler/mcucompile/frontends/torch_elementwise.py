@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from mcucompile.frontends import elementwise
+from mcucompile.frontends import arithmetic, elementwise
 from mcucompile.frontends.builder import Activation, Builder, Value
 from mcucompile.frontends.refusals import RefusalError
 from mcucompile.frontends.torch_call import Call, Converter
@@ -104,23 +104,23 @@ def _power(call: Call, builder: Builder) -> Value:
 
 def _clamp(call: Call, builder: Builder) -> Value:
     low, high = _limit(call, "min", -math.inf), _limit(call, "max", math.inf)
-    return elementwise.clip(builder, call.activation(), low, high)
+    return arithmetic.clip(builder, call.activation(), low, high)
 
 
 def _clamp_below(call: Call, builder: Builder) -> Value:
-    return elementwise.clip(builder, call.activation(), _number(call, "min"), math.inf)
+    return arithmetic.clip(builder, call.activation(), _number(call, "min"), math.inf)
 
 
 def _clamp_above(call: Call, builder: Builder) -> Value:
-    return elementwise.clip(builder, call.activation(), -math.inf, _number(call, "max"))
+    return arithmetic.clip(builder, call.activation(), -math.inf, _number(call, "max"))
 
 
 def _hard_tanh(call: Call, builder: Builder) -> Value:
-    return elementwise.clip(builder, call.activation(), _number(call, "min_val"), _number(call, "max_val"))
+    return arithmetic.clip(builder, call.activation(), _number(call, "min_val"), _number(call, "max_val"))
 
 
 def _relu6(call: Call, builder: Builder) -> Value:
-    return elementwise.clip(builder, call.activation(), 0.0, 6.0)
+    return arithmetic.clip(builder, call.activation(), 0.0, 6.0)
 
 
 def _threshold(call: Call, builder: Builder) -> Value:
@@ -133,6 +133,20 @@ def _square(call: Call, builder: Builder) -> Value:
     return elementwise.power(builder, call.activation(), 2.0)
 
 
+def _prelu(call: Call, builder: Builder) -> Value:
+    x, slope = call.activation(), call.constant("weight")
+    # One slope for each channel, which is axis 1.
+    return elementwise.prelu(builder, x, slope.reshape(-1, *(1,) * max(len(x.shape) - 2, 0)))
+
+
+def _extremum(largest: bool) -> Converter:
+    return lambda call, builder: arithmetic.extremum(builder, call.value("self"), call.value("other"), largest=largest)
+
+
+def _where(call: Call, builder: Builder) -> Value:
+    return elementwise.where(builder, call.constant("condition"), call.value("self"), call.value("other"))
+
+
 CONVERTERS: dict[str, Converter] = {
     **{f"aten::{operator}": _function(name, arguments) for operator, (name, arguments) in _FUNCTIONS.items()},
     "aten::clamp": _clamp,
@@ -143,7 +157,10 @@ CONVERTERS: dict[str, Converter] = {
     "aten::hardsigmoid": _hard_sigmoid,
     "aten::hardtanh": _hard_tanh,
     "aten::log_sigmoid": _log_sigmoid,
+    "aten::maximum": _extremum(largest=True),
+    "aten::minimum": _extremum(largest=False),
     "aten::pow": _power,
+    "aten::prelu": _prelu,
     "aten::relu6": _relu6,
     "aten::round": _round,
     "aten::rsqrt": _rsqrt,
@@ -152,4 +169,5 @@ CONVERTERS: dict[str, Converter] = {
     "aten::softplus": _softplus,
     "aten::square": _square,
     "aten::threshold": _threshold,
+    "aten::where": _where,
 }

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from mcucompile.errors import QuantizationError
 from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
-from mcucompile.kernels.requantize import requantize_code, signed_digits
-from mcucompile.ops import FourView, IntegerAdd, IntegerAffine, IntegerSoftmax, Transpose
+from mcucompile.kernels.requantize import requantize_code
+from mcucompile.ops import FourView, IntegerAffine, IntegerSoftmax, Transpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +59,6 @@ def _affine_table_bytes(layer: Layer) -> int:
     if not isinstance(op, IntegerAffine):
         raise TypeError(op.kind)
     return len(op.sign) + requantize_code(op.requantize, layer.output_format).table_bytes
-
-
-def _add(layer: Layer) -> Context:
-    op = layer.op
-    if not isinstance(op, IntegerAdd):
-        raise TypeError(op.kind)
-    return {
-        "count": math.prod(layer.output_shape),
-        "digits": tuple(signed_digits(int(m)) for m in op.multipliers),
-        "requantize": requantize_code(op.requantize, layer.output_format),
-    }
 
 
 def _softmax(layer: Layer) -> Context:
@@ -125,7 +114,6 @@ def four_view_context(layer: Layer) -> Context:
 
 PLAIN_KERNELS = (
     PlainKernel("plain", "affine", "ops/affine.c.j2", 16, _affine, _affine_table_bytes),
-    PlainKernel("plain", "add", "ops/add.c.j2", 12, _add),
     PlainKernel("plain", "relu", "ops/relu.c.j2", 6, _relu),
     PlainKernel("plain", "transpose", "ops/transpose.c.j2", 6, _transpose),
     PlainKernel("plain", "softmax", "ops/softmax.c.j2", 150, _softmax, lambda _layer: 512),

@@ -4,8 +4,12 @@ import math
 
 from mcucompile.kernels.kernel import Context, Layer
 from mcucompile.kernels.plain import PlainKernel
+from mcucompile.kernels.requantize import requantize_code
 from mcucompile.numerics import Int
-from mcucompile.ops import IntegerClip, IntegerInterpolation, IntegerLookup
+from mcucompile.ops import IntegerClip, IntegerInterpolation, IntegerLookup, IntegerPRelu
+
+# The digits of a multiplier take this many bytes, a power of two, so that a shift finds them.
+_DIGITS = 4
 
 
 def _lookup(layer: Layer) -> Context:
@@ -28,6 +32,32 @@ def _clip(layer: Layer) -> Context:
     if not isinstance(op, IntegerClip):
         raise TypeError(op.kind)
     return {**_elements(layer), "minimum": op.minimum, "maximum": op.maximum}
+
+
+def _prelu(layer: Layer) -> Context:
+    op = layer.op
+    if not isinstance(op, IntegerPRelu):
+        raise TypeError(op.kind)
+    shape = layer.shapes[0]
+    inner = math.prod(shape[op.axis + 1 :])
+    requantize = requantize_code(op.requantize, layer.output_format)
+    signed = zip(op.sign, requantize.digits, strict=True)
+    digits = [tuple(int(sign) * digit for digit in part) + (0,) * (_DIGITS - len(part)) for sign, part in signed]
+    return {
+        "channels": shape[op.axis],
+        "inner": inner,
+        "outer": math.prod(shape) // inner // shape[op.axis],
+        "zero_point": op.zero_point,
+        "digits": sum(digits, start=()),
+        "requantize": requantize,
+    }
+
+
+def _prelu_table_bytes(layer: Layer) -> int:
+    op = layer.op
+    if not isinstance(op, IntegerPRelu):
+        raise TypeError(op.kind)
+    return len(op.sign) * (_DIGITS + 1 + 4)
 
 
 def _elements(layer: Layer) -> Context:
@@ -60,4 +90,5 @@ ELEMENTWISE_KERNELS = (
     PlainKernel("plain", "lookup", "ops/lookup.c.j2", 6, _lookup, _table_bytes),
     PlainKernel("plain", "interpolation", "ops/interpolation.c.j2", 20, _interpolation, _table_bytes),
     PlainKernel("plain", "clip", "ops/clip.c.j2", 8, _clip),
+    PlainKernel("plain", "prelu", "ops/prelu.c.j2", 45, _prelu, _prelu_table_bytes),
 )

@@ -13,9 +13,12 @@ from mcucompile.ops.clip import Clip, IntegerClip
 from mcucompile.ops.concat import Concat, IntegerConcat
 from mcucompile.ops.conv import Conv, IntegerConv
 from mcucompile.ops.dense import Dense, IntegerDense
+from mcucompile.ops.extremum import Extremum, IntegerExtremum
 from mcucompile.ops.four_view import FourView
 from mcucompile.ops.lookup import IntegerInterpolation, IntegerLookup, Lookup
 from mcucompile.ops.max_pool import MaxPool
+from mcucompile.ops.multiply import IntegerMultiply, Multiply
+from mcucompile.ops.prelu import IntegerPRelu, PRelu
 from mcucompile.ops.reduce import IntegerExtreme, IntegerSum, Reduce
 from mcucompile.ops.relu import IntegerRelu, Relu
 from mcucompile.ops.reshape import Reshape
@@ -41,6 +44,9 @@ REAL_OPERATORS: tuple[type[RealOp], ...] = (
     Concat,
     Lookup,
     Clip,
+    PRelu,
+    Multiply,
+    Extremum,
 )
 # Those with weights, which have an encoding.
 WEIGHTED_OPERATORS = (Dense, Conv)
@@ -66,6 +72,9 @@ INTEGER_OPERATORS: dict[str, type[Op]] = {
         IntegerLookup,
         IntegerInterpolation,
         IntegerClip,
+        IntegerPRelu,
+        IntegerMultiply,
+        IntegerExtremum,
     )
 }
 
@@ -81,6 +90,7 @@ __all__ = [
     "Concat",
     "Conv",
     "Dense",
+    "Extremum",
     "FourView",
     "IntegerAdd",
     "IntegerAffine",
@@ -90,13 +100,18 @@ __all__ = [
     "IntegerConv",
     "IntegerDense",
     "IntegerExtreme",
+    "IntegerExtremum",
     "IntegerInterpolation",
     "IntegerLookup",
+    "IntegerMultiply",
+    "IntegerPRelu",
     "IntegerRelu",
     "IntegerSoftmax",
     "IntegerSum",
     "Lookup",
     "MaxPool",
+    "Multiply",
+    "PRelu",
     "Reduce",
     "Relu",
     "Reshape",

@@ -1,4 +1,4 @@
-"""Sum of two activations of the same shape: y = relu?(a + b)."""
+"""Sum or difference of two activations: y = relu?(a + b) or relu?(a - b)."""
 
 import math
 from dataclasses import dataclass
@@ -6,35 +6,34 @@ from typing import ClassVar
 
 import numpy as np
 
-from mcucompile.errors import ModelError
-from mcucompile.ir import Array, Format, Op, Shape
-from mcucompile.lowering import Lowered, Lowering, RealOp, best_format, code_limits, rectified
-from mcucompile.numerics import Int, Requantization, short_multipliers
-
-# Two inputs, one free output scale: pairs of short multipliers reach any ratio of scales within 1 %.
-_WIDTH = 7
-_FRACTION_BITS = 12
+from mcucompile.ir import Array, Format, Op, RowAccess, Shape
+from mcucompile.lowering import Lowered, Lowering, RealOp, code_limits, rectified
+from mcucompile.numerics import Int, Requantization
+from mcucompile.ops.pair import common_scale, pair_access, pair_shape
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Add(RealOp):
-    """y = relu?(a + b), element by element, real. Shapes must be equal: constants are folded elsewhere.
+    """y = relu?(a + b), element by element, broadcast over axes of length 1, real.
 
     Attributes:
         relu: clamp the result at 0 and at `ceiling`.
+        subtracts: a - b.
     """
 
     kind: ClassVar[str] = "add"
     relu: bool = False
     ceiling: float = math.inf
+    subtracts: bool = False
 
     def output_shape(self, *shapes: Shape) -> Shape:
-        """The common shape."""
-        return _common_shape(self, *shapes)
+        """The broadcast shape."""
+        return pair_shape(self, *shapes)
 
     def run(self, *inputs: Array) -> Array:
         """Compute in float32."""
-        y = inputs[0].astype(np.float32) + inputs[1]
+        first = inputs[0].astype(np.float32)
+        y = first - inputs[1] if self.subtracts else first + inputs[1]
         return rectified(y, relu=self.relu, ceiling=self.ceiling)
 
     def permuted(self, _permutation: tuple[int, ...]) -> "Add":
@@ -43,47 +42,18 @@ class Add(RealOp):
 
     def lower(self, lowering: Lowering) -> Lowered:
         """Choose an output scale near the best one for which both multipliers are nearly exact."""
-        first, second = lowering.formats
-        allowed = np.array(short_multipliers(lowering.terms, _WIDTH), dtype=np.float64)
-        mantissa = allowed / 2.0 ** np.floor(np.log2(allowed))
-        # scale_out = scale_first / (m_first * 2**-k): for each m_first find the m_second that fits best.
-        ratio = second.scale / first.scale
-        wanted = mantissa[:, None] * ratio
-        octave = np.floor(np.log2(wanted / mantissa[None, :]) + 0.5)
-        error = np.abs(np.log(mantissa[None, :] * 2.0**octave / wanted))
-        i, j = np.unravel_index(int(np.argmin(error)), error.shape)
-        target = lowering.output_format(signed=not self.relu)
-        base = first.scale / mantissa[i]
-        exponent = np.floor(np.log2(target.scale / base))
-        scales = [float(base * 2.0**e) for e in (exponent, exponent + 1)]
-        if lowering.is_result:
-            format_ = Format(32, True, scales[0])
-        else:
-            format_ = best_format(lowering.output, signed=not self.relu, bits=lowering.activation_bits, scales=scales)
-        multipliers = [first.scale / format_.scale, mantissa[j] * 2.0 ** octave[i, j] * base / format_.scale]
-        shift = _FRACTION_BITS
-        while (
-            shift
-            and any((m * 2.0**shift) % 2 == 0 for m in multipliers)
-            and all((m * 2.0**shift) % 2 == 0 for m in multipliers)
-        ):
-            shift -= 1
-        integers = np.array([int(m * 2.0**shift) for m in multipliers], dtype=np.int64)
-        zero = int(integers[0]) * first.zero_point + int(integers[1]) * second.zero_point
+        common = common_scale(lowering, signed=not self.relu)
+        multipliers = common.multipliers * ((1, -1) if self.subtracts else (1, 1))
+        zero = sum(int(m) * f.zero_point for m, f in zip(multipliers, lowering.formats, strict=True))
         op = IntegerAdd(
             name=self.name,
             inputs=self.inputs,
             output=self.output,
             source=self.source,
-            multipliers=integers,
-            requantize=Requantization(
-                np.array([1]),
-                np.array([(format_.zero_point << shift) - zero]),
-                np.array([shift]),
-                *code_limits(format_, relu=self.relu, ceiling=self.ceiling),
-            ),
+            multipliers=multipliers,
+            requantize=common.requantize(-zero, code_limits(common.format, relu=self.relu, ceiling=self.ceiling)),
         )
-        return Lowered(op, format_)
+        return Lowered(op, common.format)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -91,7 +61,7 @@ class IntegerAdd(Op):
     """y = requantize(a * multipliers[0] + b * multipliers[1]).
 
     Attributes:
-        multipliers: (2,) short signed sums of powers of two.
+        multipliers: (2,) short signed sums of powers of two, the second one of either sign.
     """
 
     kind: ClassVar[str] = "add"
@@ -100,23 +70,21 @@ class IntegerAdd(Op):
     requantize: Requantization
 
     def output_shape(self, *shapes: Shape) -> Shape:
-        """The common shape."""
-        return _common_shape(self, *shapes)
+        """The broadcast shape."""
+        return pair_shape(self, *shapes)
 
     def run(self, *inputs: Array) -> Array:
         """Bit-exact output codes."""
         a, b = (x.astype(np.int64) for x in inputs)
         return self.requantize.apply(a * self.multipliers[0] + b * self.multipliers[1])
 
+    def row_access(self, *shapes: Shape) -> RowAccess | None:
+        """Row by row, if both inputs have all rows."""
+        return pair_access(*shapes)
+
     def accumulator_bounds(self, *formats: Format) -> tuple[Int, Int]:
         """Return the smallest and largest accumulator for any input, (1,) each."""
-        low = sum(int(m) * f.minimum for m, f in zip(self.multipliers, formats, strict=True))
-        high = sum(int(m) * f.maximum for m, f in zip(self.multipliers, formats, strict=True))
-        return np.array([low]), np.array([high])
-
-
-def _common_shape(op: Op, *shapes: Shape) -> Shape:
-    if len(shapes) != 2 or shapes[0] != shapes[1]:
-        listed = " and ".join(map(str, shapes))
-        raise ModelError(op.source, f"adds activations of shapes {listed}", "give both inputs the same shape")
-    return shapes[0]
+        ends = [
+            sorted((int(m) * f.minimum, int(m) * f.maximum)) for m, f in zip(self.multipliers, formats, strict=True)
+        ]
+        return np.array([sum(low for low, _ in ends)]), np.array([sum(high for _, high in ends)])

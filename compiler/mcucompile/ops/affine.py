@@ -10,12 +10,13 @@ import numpy.typing as npt
 from mcucompile.errors import ModelError, QuantizationError
 from mcucompile.ir import Array, Format, Op, Shape
 from mcucompile.lowering import Lowered, Lowering, RealOp, code_limits, rectified
-from mcucompile.numerics import Int, Requantization, requantization, short_multipliers
+from mcucompile.numerics import Int, Real, Requantization, requantization, short_multipliers
 
 # An affine layer that could not be folded has no free scale to absorb a rounded multiplier: give it more
 # signed digits, so that a channel is at most 0.4 % off.
 _TERMS = 4
 _WIDTH = 8
+_NEGLIGIBLE = 0.25
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -36,7 +37,7 @@ class Affine(RealOp):
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """The input's shape."""
-        return _checked(self, shapes[0], self.axis, len(self.scale))
+        return checked_channels(self, shapes[0], self.axis, len(self.scale))
 
     def run(self, *inputs: Array) -> Array:
         """Compute in float32."""
@@ -60,8 +61,7 @@ class Affine(RealOp):
         if not (np.isfinite(scale).all() and np.isfinite(self.offset).all()):
             raise QuantizationError(self.source, "a constant is not a finite number", "re-train or repair the model")
         format_ = lowering.output_format(signed=not self.relu)
-        sign = np.where(scale < 0, -1, 1)
-        gain = np.maximum(np.abs(scale), 1e-12) * source.scale / format_.scale
+        sign, gain = scaling(scale, source, format_)
         bias = self.offset.astype(np.float64) / (gain * format_.scale) - sign * source.zero_point
         minimum, maximum = code_limits(format_, relu=self.relu, ceiling=self.ceiling)
         requantize = requantization(
@@ -77,7 +77,7 @@ class Affine(RealOp):
             inputs=self.inputs,
             output=self.output,
             source=self.source,
-            sign=np.asarray(sign, dtype=np.int64),
+            sign=sign,
             requantize=requantize,
             axis=self.axis,
         )
@@ -89,7 +89,7 @@ class IntegerAffine(Op):
     """y = requantize(sign[c] * x), channels along `axis`.
 
     Attributes:
-        sign: (channels,) or (1,), 1 or -1.
+        sign: (channels,) or (1,), 1, -1 or 0.
     """
 
     kind: ClassVar[str] = "affine"
@@ -100,7 +100,7 @@ class IntegerAffine(Op):
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """The input's shape."""
-        return _checked(self, shapes[0], self.axis, len(self.sign))
+        return checked_channels(self, shapes[0], self.axis, len(self.sign))
 
     def run(self, *inputs: Array) -> Array:
         """Bit-exact output codes."""
@@ -115,7 +115,19 @@ class IntegerAffine(Op):
         return np.minimum(low, high), np.maximum(low, high)
 
 
-def _checked(op: Op, shape: Shape, axis: int, channels: int) -> Shape:
+def scaling(scale: Real, source: Format, format_: Format) -> tuple[Int, Real]:
+    """Return the sign of each factor and its gain from input to output codes, positive.
+
+    A factor that no input takes a quarter of an output code from 0 counts as 0: its sign is 0 and its gain 1.
+    """
+    gain = np.abs(scale) * source.scale / format_.scale
+    reach = max(source.maximum - source.zero_point, source.zero_point - source.minimum)
+    sign = np.where(gain * reach < _NEGLIGIBLE, 0, np.where(scale < 0, -1, 1))
+    return np.asarray(sign, dtype=np.int64), np.where(sign == 0, 1.0, gain)
+
+
+def checked_channels(op: Op, shape: Shape, axis: int, channels: int) -> Shape:
+    """Return the shape, or raise ModelError if its axis has not as many channels, more than one, as an operator."""
     if channels != 1 and (axis >= len(shape) or shape[axis] != channels):
         raise ModelError(
             op.source, f"has {channels} channels on axis {axis}, its input is {shape}", "re-export the model"

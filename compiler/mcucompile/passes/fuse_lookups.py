@@ -1,7 +1,7 @@
 """Make one table of whatever is computed from one tensor element by element."""
 
 from mcucompile.ir import Graph, Op
-from mcucompile.ops import Add, Affine, Clip, Lookup, Relu
+from mcucompile.ops import Add, Affine, Clip, Extremum, Lookup, Multiply, Relu
 from mcucompile.ops.formula import Formula, Step, X, substituted
 from mcucompile.passes.rewrite import Change, Draft, rewrite
 
@@ -47,16 +47,24 @@ def _of_one_tensor(graph: Draft, op: Op, name: str) -> tuple[str, Formula]:
 
 def _formula(op: Op) -> Formula | None:
     """Return what an operator computes from each element, its operands already on the stack if it has two."""
+    formula: Formula | None = None
     match op:
         case Lookup():
-            return op.formula
+            formula = op.formula
         case Relu():
-            return (X, Step("relu"))
+            formula = (X, Step("relu"))
         case Clip():
-            return (X, Step("clip", (op.low, op.high)))
+            formula = (X, Step("clip", (op.low, op.high)))
         case Affine() if len(op.scale) == 1:
-            scaled = (X, Step("affine", (float(op.scale[0]), float(op.offset[0]))))
-            return (*scaled, Step("clip", (0.0, op.ceiling))) if op.relu else scaled
+            formula = (X, Step("affine", (float(op.scale[0]), float(op.offset[0]))), *_rectifier(op))
         case Add():
-            return (Step("add"), *((Step("clip", (0.0, op.ceiling)),) if op.relu else ()))
-    return None
+            formula = (Step("subtract" if op.subtracts else "add"), *_rectifier(op))
+        case Multiply():
+            formula = (Step("multiply"),)
+        case Extremum():
+            formula = (Step("maximum" if op.largest else "minimum"),)
+    return formula
+
+
+def _rectifier(op: Affine | Add) -> Formula:
+    return (Step("clip", (0.0, op.ceiling)),) if op.relu else ()

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mcucompile.ir import Graph, Op
+from mcucompile.ir import Graph, Op, Shape
 from mcucompile.lowering import RealOp
 from mcucompile.ops import Conv, Dense, Reshape, Transpose
 from mcucompile.passes.rewrite import Change, Draft, rewrite
@@ -54,16 +54,30 @@ def _sink(graph: Draft, op: Transpose) -> Change | None:
     for reader in graph.consumers(op.output):
         producers = [graph.producer(name) for name in reader.inputs]
         moved = reader.permuted(op.permutation) if isinstance(reader, RealOp) else None
-        if moved is None:
-            continue
-        alike = [p for p in producers if isinstance(p, Transpose) and p.permutation == op.permutation]
-        if len(alike) != len(producers):
+        if moved is None or graph.tensors[op.output].size < graph.tensors[reader.output].size:
             continue
         inner = f"{reader.output}@{op.name}"
-        above = replace(moved, inputs=tuple(p.inputs[0] for p in alike), output=inner)
+        inputs: list[str] = []
+        turned: list[Op] = []
+        shapes: dict[str, Shape] = {}
+        for name, producer in zip(reader.inputs, producers, strict=True):
+            source = graph.tensors[name]
+            if isinstance(producer, Transpose) and producer.permutation == op.permutation:
+                inputs.append(producer.inputs[0])
+            elif source.size < graph.tensors[reader.output].size:
+                # Broadcast: turning the smaller input back costs less than turning the output.
+                order = tuple(int(axis) for axis in np.argsort(op.permutation))
+                inputs.append(f"{inner}{len(inputs)}")
+                shapes[inputs[-1]] = tuple(source.shape[axis] for axis in order)
+                part = f"{reader.name}{_suffix(op)}_{len(inputs)}"
+                turned.append(replace(op, name=part, inputs=(name,), output=inputs[-1], permutation=order))
+        if len(inputs) != len(producers):
+            continue
+        above = replace(moved, inputs=tuple(inputs), output=inner)
         below = replace(op, name=f"{reader.name}{_suffix(op)}", inputs=(inner,), output=reader.output)
-        shape = above.output_shape(*(graph.tensors[name].shape for name in above.inputs))
-        return Change({reader: (above, below)}, shapes={inner: shape})
+        known = {name: graph.tensors[name].shape for name in inputs if name not in shapes} | shapes
+        shape = above.output_shape(*(known[name] for name in inputs))
+        return Change({reader: (*turned, above, below)}, shapes={**shapes, inner: shape})
     return None
 
 

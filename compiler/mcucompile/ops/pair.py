@@ -1,0 +1,112 @@
+"""What operators of two activations share: broadcasting, and integers for two inputs with scales of their own."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from mcucompile.errors import ModelError
+from mcucompile.ir import Format, Op, RowAccess, Shape
+from mcucompile.lowering import Lowering, best_format
+from mcucompile.numerics import Int, Requantization, short_multipliers
+from mcucompile.ops.linear import nearest_exact
+
+# Two inputs, one free output scale: pairs of short multipliers reach any ratio of scales within 1 %.
+_WIDTH = 7
+_FRACTION_BITS = 12
+# A product's output scale is raised to the next one with an exact multiplier, by 3 % at most.
+_PRODUCT_TERMS = 3
+_PRODUCT_WIDTH = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CommonScale:
+    """Two inputs brought to one scale: real = (code - zero point) * multiplier * format.scale / 2**shift.
+
+    Attributes:
+        multipliers: (2,) short signed sums of powers of two.
+        shift: from there to the output's codes.
+        format: of the output.
+    """
+
+    multipliers: Int
+    shift: int
+    format: Format
+
+    def requantize(self, offset: int, limits: tuple[int, int]) -> Requantization:
+        """Return the step from the common scale to the output; offset in units of the common scale."""
+        zero = self.format.zero_point << self.shift
+        return Requantization(np.array([1]), np.array([zero + offset]), np.array([self.shift]), *limits)
+
+
+def common_scale(lowering: Lowering, *, signed: bool) -> CommonScale:
+    """Choose an output scale near the best one for which both multipliers are nearly exact."""
+    first, second = lowering.formats
+    allowed = np.array(short_multipliers(lowering.terms, _WIDTH), dtype=np.float64)
+    mantissa = allowed / 2.0 ** np.floor(np.log2(allowed))
+    # scale_out = scale_first / (m_first * 2**-k): for each m_first find the m_second that fits best.
+    ratio = second.scale / first.scale
+    wanted = mantissa[:, None] * ratio
+    octave = np.floor(np.log2(wanted / mantissa[None, :]) + 0.5)
+    error = np.abs(np.log(mantissa[None, :] * 2.0**octave / wanted))
+    i, j = np.unravel_index(int(np.argmin(error)), error.shape)
+    target = lowering.output_format(signed=signed)
+    base = first.scale / mantissa[i]
+    exponent = np.floor(np.log2(target.scale / base))
+    scales = [float(base * 2.0**e) for e in (exponent, exponent + 1)]
+    if lowering.is_result:
+        format_ = Format(32, True, scales[0])
+    else:
+        format_ = best_format(lowering.output, signed=signed, bits=lowering.activation_bits, scales=scales)
+    multipliers = [first.scale / format_.scale, mantissa[j] * 2.0 ** octave[i, j] * base / format_.scale]
+    shift = _FRACTION_BITS
+    while shift and all((m * 2.0**shift) % 2 == 0 for m in multipliers):
+        shift -= 1
+    return CommonScale(np.array([int(m * 2.0**shift) for m in multipliers], dtype=np.int64), shift, format_)
+
+
+def product_format(lowering: Lowering, unit: float) -> tuple[Format, tuple[int, ...]]:
+    """Return an output format near the best one whose scale has an exact multiplier, and the allowed multipliers.
+
+    unit: the real value of one step of the accumulator.
+    """
+    wanted = lowering.output_format(signed=True) if lowering.is_result else lowering.free_format()
+    multipliers = short_multipliers(max(lowering.terms, _PRODUCT_TERMS), _PRODUCT_WIDTH)
+    octave = np.array([1.0, 0.985, 0.97, 0.955, 0.94, 0.925, 0.91])
+    scales = unit / nearest_exact(unit / wanted.scale * octave, multipliers)
+    scale = float(min(s for s in scales if s >= wanted.scale * (1 - 1e-9)))
+    return Format(wanted.bits, wanted.signed, scale, wanted.zero_point), multipliers
+
+
+def pair_shape(op: Op, *shapes: Shape) -> Shape:
+    """Return the shape that two inputs of one rank broadcast to."""
+    try:
+        if len(shapes) == 2 and len(shapes[0]) == len(shapes[1]):
+            return tuple(int(n) for n in np.broadcast_shapes(*shapes))
+    except ValueError:
+        pass
+    listed = " and ".join(map(str, shapes))
+    raise ModelError(op.source, f"combines activations of shapes {listed}", "give both inputs the same shape")
+
+
+def pair_access(*shapes: Shape) -> RowAccess | None:
+    """Return how two images (1, h, w, c) are combined row by row; None if one of them is broadcast."""
+    first, second = shapes
+    is_image = first == second and len(first) == 4 and first[0] == 1
+    return RowAccess(first[1], first[1]) if is_image else None
+
+
+def centred_bounds(format_: Format) -> tuple[int, int]:
+    """Return the smallest and largest code - zero point."""
+    return format_.minimum - format_.zero_point, format_.maximum - format_.zero_point
+
+
+def product_bounds(first: Format, second: Format) -> tuple[int, int]:
+    """Return the smallest and largest product of two centred codes."""
+    ends = [a * b for a in centred_bounds(first) for b in centred_bounds(second)]
+    return min(ends), max(ends)
+
+
+def bits_beyond(bounds: tuple[int, int], bits: int) -> int:
+    """Return by how many bits the bounds exceed a magnitude of 2**bits."""
+    return max(0, math.ceil(math.log2(max(abs(bound) for bound in bounds) + 1)) - bits)
