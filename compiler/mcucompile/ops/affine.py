@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mcucompile.errors import ModelError, QuantizationError
-from mcucompile.ir import Array, Format, Op, Shape
+from mcucompile.ir import Array, Format, Op, RowAccess, Shape
 from mcucompile.lowering import Lowered, Lowering, RealOp, code_limits, rectified
 from mcucompile.numerics import Int, Real, Requantization, requantization, short_multipliers
 
@@ -108,6 +108,10 @@ class IntegerAffine(Op):
         if len(self.sign) == 1:
             return self.requantize.apply(x * self.sign)
         return np.moveaxis(self.requantize.apply(np.moveaxis(x, self.axis + 1, -1) * self.sign), -1, self.axis + 1)
+
+    def row_access(self, *shapes: Shape) -> RowAccess | None:
+        """Row by row, unless each row has factors of its own."""
+        return None if self.axis == 1 and len(self.sign) > 1 else Op.row_access(self, *shapes)
 
     def accumulator_bounds(self, *formats: Format) -> tuple[Int, Int]:
         """Return the smallest and largest accumulator of each channel for any input."""

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from mcucompile.ir import Array, Format, Op, Shape
+from mcucompile.ir import Array, Format, Op, RowAccess, Shape
 from mcucompile.lowering import Lowered, Lowering, RealOp
 from mcucompile.numerics import Int, Requantization, requantization
 from mcucompile.ops.affine import checked_channels, scaling
@@ -95,6 +95,10 @@ class IntegerPRelu(Op):
         below = Requantization(step.multiplier[1:], step.offset[1:], step.shift[1:], step.minimum, step.maximum)
         y = np.where(x < 0, below.apply(x * self.sign[1:]), above.apply(x * self.sign[:1]))
         return np.moveaxis(y, -1, self.axis + 1)
+
+    def row_access(self, *shapes: Shape) -> RowAccess | None:
+        """Row by row, unless each row has a slope of its own."""
+        return None if self.axis == 1 else Op.row_access(self, *shapes)
 
     def accumulator_bounds(self, *formats: Format) -> tuple[Int, Int]:
         """Return the smallest and largest accumulator of each requantization for any input."""
