@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 from mcucompile.ir import Graph, Op, Source, Tensor, build_graph
-from mcucompile.ops import Add, AveragePool, Conv, Dense, Reshape
+from mcucompile.ops import Add, AveragePool, Conv, Dense, Reshape, Take
+from mcucompile.ops.take import FILL
 from mcucompile.ops.window import Window
 
 SOURCE = Source("test", "node", "Conv")
@@ -72,6 +73,20 @@ def residual(*, size: int = 16, mean: int = 8) -> Graph:
     return build_graph("net", (Tensor("x", (1, size, size, 3)),), ("y",), ops, SOURCE)
 
 
+def _transposed(random: np.random.Generator) -> Graph:
+    """A transposed convolution of signed images: zeros between the pixels, then an ordinary one."""
+    spread = (0, FILL, 1, FILL, 2)
+    take = Take(
+        name="t", inputs=("a",), output="t", source=SOURCE, indices=((0,), spread, (*spread, FILL, 3), (0, 1, 2))
+    )
+    return _graph(
+        (1, 3, 4, 2),
+        conv(random, "x", "a", 2, 3, SAME),
+        take,
+        conv(random, "t", "y", 3, 4, Window((3, 3), before=(2, 1), after=(1, 2))),
+    )
+
+
 CONVOLUTIONS: dict[str, Callable[[np.random.Generator], Graph]] = {
     "conv_same": lambda r: _graph(
         (1, 6, 5, 3), conv(r, "x", "a", 3, 4, SAME, relu=True), conv(r, "a", "y", 4, 5, SAME)
@@ -104,5 +119,6 @@ CONVOLUTIONS: dict[str, Callable[[np.random.Generator], Graph]] = {
     "conv_1d": lambda r: _graph(
         (1, 1, 16, 3), conv(r, "x", "y", 3, 4, Window((1, 5), (1, 2), before=(0, 2), after=(0, 2)))
     ),
+    "conv_transposed": _transposed,
     "conv_batch": lambda r: _graph((2, 4, 4, 2), conv(r, "x", "y", 2, 3, SAME)),
 }

@@ -113,6 +113,16 @@ def _conv(x: tuple[int, ...], w: tuple[int, ...], oldest: int = 7, *, bias: bool
     return Case(model, x, oldest)
 
 
+def _conv_transpose(x: tuple[int, ...], w: tuple[int, ...], oldest: int = 7, **attributes: Any) -> Case:
+    """Transposed convolution of planes."""
+
+    def model(opset: int, random: Random) -> onnx.ModelProto:
+        constants = {"w": _float(random, *w), "b": _float(random, w[1] * attributes.get("group", 1))}
+        return make_model([node("ConvTranspose", "x w b", **attributes)], x, constants, opset=opset)
+
+    return Case(model, x, oldest)
+
+
 def _conv_bn_add(opset: int, random: Random) -> onnx.ModelProto:
     """A residual block: the transpositions around its convolutions cancel."""
     nodes = [
@@ -242,6 +252,24 @@ CASES: dict[str, Case] = {
     "conv_groups": _conv((1, 6, 5, 5), (4, 3, 3, 3), group=2),
     "conv_depthwise": _conv((1, 4, 6, 6), (8, 1, 3, 3), group=4, pads=[1, 1, 1, 1]),
     "conv_1d": _conv((1, 3, 12), (4, 3, 5), strides=[2], pads=[2, 1], dilations=[2]),
+    "conv_transpose": _conv_transpose((1, 3, 5, 4), (3, 4, 3, 2)),
+    "conv_transpose_strided": _conv_transpose(
+        (1, 3, 5, 4), (3, 4, 3, 2), strides=[2, 3], pads=[1, 0, 2, 1], output_padding=[1, 2]
+    ),
+    "conv_transpose_dilated": _conv_transpose((1, 2, 5, 4), (2, 3, 3, 2), strides=[2, 2], dilations=[2, 3]),
+    "conv_transpose_groups": _conv_transpose((1, 4, 5, 4), (4, 3, 3, 3), group=2, strides=[2, 1], pads=[1, 1, 1, 1]),
+    "conv_transpose_depthwise": _conv_transpose((1, 4, 5, 4), (4, 1, 4, 4), group=4, strides=[2, 2]),
+    "conv_transpose_small_kernel": _conv_transpose((1, 2, 4, 4), (2, 3, 2, 1), strides=[3, 2], output_padding=[2, 1]),
+    "conv_transpose_far_pads": _conv_transpose((1, 2, 6, 6), (2, 3, 2, 2), strides=[2, 2], pads=[3, 2, 4, 1]),
+    "conv_transpose_shape": _conv_transpose((1, 2, 4, 4), (2, 3, 3, 3), strides=[3, 2], output_shape=[10, 8]),
+    "conv_transpose_shape_uneven": _conv_transpose((1, 2, 4, 4), (2, 3, 4, 4), strides=[2, 2], output_shape=[7, 9]),
+    **{
+        f"conv_transpose_{automatic.lower()}": _conv_transpose(
+            (1, 2, 4, 5), (2, 3, 4, 5), strides=[3, 2], auto_pad=automatic
+        )
+        for automatic in ("SAME_UPPER", "SAME_LOWER", "VALID")
+    },
+    "conv_transpose_1d": _conv_transpose((1, 3, 6), (3, 4, 5), strides=[2], pads=[2, 1], output_padding=[1]),
     "conv_bn_add": Case(_conv_bn_add, (1, 3, 5, 4)),
     "gemm": _gemm((4, 5), (5,)),
     "gemm_no_bias": _gemm((4, 5), None),

@@ -104,6 +104,7 @@ def test_module_and_its_onnx_export_become_the_same_graph(name: str) -> None:
 DECOMPOSED = (
     "conv2d",
     "conv1d",
+    "conv_transpose2d",
     "linear_relu",
     "linear_of_rows",
     "batch_norm",

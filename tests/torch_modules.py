@@ -43,6 +43,12 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "conv2d_depthwise": (lambda: nn.Conv2d(4, 8, (3, 2), groups=4, dilation=(2, 1), bias=False), (1, 4, 7, 6)),
     "conv2d_same": (lambda: nn.Conv2d(2, 3, 4, padding="same"), (1, 2, 6, 6)),
     "conv1d": (lambda: nn.Conv1d(3, 4, 5, stride=2, padding=2), (1, 3, 12)),
+    "conv_transpose2d": (
+        lambda: nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1, groups=2),
+        (1, 4, 5, 4),
+    ),
+    "conv_transpose2d_dilated": (lambda: nn.ConvTranspose2d(2, 3, (2, 3), dilation=2, bias=False), (1, 2, 5, 4)),
+    "conv_transpose1d": (lambda: nn.ConvTranspose1d(3, 4, 4, stride=2), (1, 3, 6)),
     "linear": (lambda: nn.Linear(6, 4), (1, 6)),
     "linear_without_bias": (lambda: nn.Linear(6, 4, bias=False), (1, 6)),
     "linear_of_rows": (lambda: nn.Linear(6, 4), (1, 3, 6)),

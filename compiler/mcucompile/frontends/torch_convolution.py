@@ -1,19 +1,16 @@
-"""Convolutions of torch: aten::conv1d, conv2d and convolution."""
+"""Convolutions of torch, plain and transposed."""
 
 from mcucompile.errors import ModelError
-from mcucompile.frontends.builder import Builder, Value
+from mcucompile.frontends.builder import Activation, Builder, Constant, Value
 from mcucompile.frontends.convolution import Slide, convolution
-from mcucompile.frontends.refusals import RefusalError
 from mcucompile.frontends.torch_call import Call
+from mcucompile.frontends.transposed_convolution import transposed_convolution
 
 
 def _convolution(call: Call, builder: Builder) -> Value:
     if call.arguments.get("transposed"):
-        raise RefusalError("is transposed", "use an upsampling and a convolution")
-    x, weight = call.activation("input"), call.constant("weight")
-    spatial = weight.ndim - 2
-    if spatial < 1 or len(x.shape) != weight.ndim:
-        raise ModelError(call.source, f"convolves {x.shape} with weights {weight.shape}", "give it a batch of images")
+        return _transposed(call, builder)
+    x, weight, spatial = _operands(call)
     strides, dilations = _each(call, "stride", spatial), _each(call, "dilation", spatial)
     padding = call.arguments["padding"]
     if padding == "same":
@@ -28,10 +25,34 @@ def _convolution(call: Call, builder: Builder) -> Value:
     return convolution(builder, x, weight, bias, Slide(strides, dilations, before, after), groups)
 
 
+def _transposed(call: Call, builder: Builder) -> Value:
+    x, weight, spatial = _operands(call)
+    padding = _each(call, "padding", spatial)
+    slide = Slide(_each(call, "stride", spatial), _each(call, "dilation", spatial), padding, padding)
+    extra = _each(call, "output_padding", spatial)
+    bias = None if call.arguments["bias"] is None else call.constant("bias")
+    (groups,) = call.integers("groups")
+    return transposed_convolution(builder, x, weight, bias, slide, extra, groups)
+
+
+def _operands(call: Call) -> tuple[Activation, Constant, int]:
+    """Return input, weights and the number of spatial axes."""
+    x, weight = call.activation("input"), call.constant("weight")
+    if weight.ndim < 3 or len(x.shape) != weight.ndim:
+        raise ModelError(call.source, f"convolves {x.shape} with weights {weight.shape}", "give it a batch of images")
+    return x, weight, weight.ndim - 2
+
+
 def _each(call: Call, name: str, count: int) -> tuple[int, ...]:
     """Return a list of one number for each spatial axis; torch lets one stand for all."""
     values = call.integers(name)
     return values * count if len(values) == 1 else values
 
 
-CONVERTERS = {"aten::conv1d": _convolution, "aten::conv2d": _convolution, "aten::convolution": _convolution}
+CONVERTERS = {
+    "aten::conv1d": _convolution,
+    "aten::conv2d": _convolution,
+    "aten::convolution": _convolution,
+    "aten::conv_transpose1d": _transposed,
+    "aten::conv_transpose2d": _transposed,
+}
