@@ -5,12 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from graphs import GRAPHS, SOURCE, affine, dense, graph
+from graphs_convolution import conv
 from mcucompile.calibrate import calibrate
 from mcucompile.encodings import Weights
 from mcucompile.errors import ModelError, QuantizationError
 from mcucompile.ir import Format, Graph, Tensor, verify
 from mcucompile.numerics import Requantization
-from mcucompile.ops import Affine, Dense, IntegerDense, Relu, Reshape
+from mcucompile.ops import Affine, Dense, IntegerDense, Reduce, Relu, Reshape
+from mcucompile.ops.window import Window
 from mcucompile.passes import check_accumulators, simplify
 from mcucompile.quantize import parse_weights, quantize
 
@@ -143,3 +145,19 @@ def test_dead_channels_keep_their_bias(tiny: float) -> None:
     found = integers.tensors["a"].stored.dequantize(codes)
     np.testing.assert_allclose(found[..., 0], 0.7, atol=0.01)
     np.testing.assert_allclose(found[..., 1], 0.0, atol=0.01)
+
+
+def test_a_mean_over_an_image_is_a_pool() -> None:
+    random = np.random.default_rng(3)
+    same = Window((3, 3), before=(1, 1), after=(1, 1))
+    ops = (
+        conv(random, "x", "a", 2, 4, same),
+        _view("v", "a", (1, 30, 4)),
+        Reduce(name="m", inputs=("v",), output="m", source=SOURCE, function="mean"),
+        dense(random, "m", "y", 4, 3),
+    )
+    g = graph((1, 6, 5, 2), ops)
+    simplified = simplify(g)
+    assert [op.kind for op in simplified.layers] == ["conv", "average_pool", "dense"]
+    samples = random.normal(0, 1, (7, *g.input.shape)).astype(np.float32)
+    np.testing.assert_allclose(simplified.run(samples), g.run(samples), rtol=1e-5, atol=1e-5)

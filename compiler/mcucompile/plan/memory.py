@@ -7,7 +7,7 @@ from the operator alone (`Op.row_access`); the code of the layer is the same.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from mcucompile.ir import Graph, Op
@@ -69,7 +69,7 @@ class _Life:
     below: Mapping[str, int]
 
 
-def plan_arena(graph: Graph, streams: Sequence[Stream] = ()) -> Arena:
+def plan_arena(graph: Graph, streams: Sequence[Stream] = (), *, in_place: bool = True) -> Arena:
     """Plan the arena: each buffer in turn at the lowest place it may have, in the best of many orders.
 
     The graph's input is read and its result written where the caller has them, so neither takes a place.
@@ -77,9 +77,12 @@ def plan_arena(graph: Graph, streams: Sequence[Stream] = ()) -> Arena:
     Args:
         graph: of integers.
         streams: which layers run row by row; all buffers of a stream live as long as it runs.
+        in_place: outputs may lie over inputs; without it, for comparison, all that is alive lies apart.
     """
     owner = _owners(graph, streams)
     lives = _lives(graph, owner, streams)
+    if not in_place:
+        lives = {name: replace(life, below={}) for name, life in lives.items()}
     needs = _needs(graph, lives)
     bound = max(needs, default=0)
     neighbours = _neighbours(lives)
