@@ -122,6 +122,25 @@ def speed_table(results: Results) -> str:
     return markdown(rows)
 
 
+def memory_table(results: Results) -> str:
+    """Arena bytes of larger networks under the three ways to plan it."""
+    head = ["network", "input", "largest tensor", "all apart", "in place", "bound", "row by row", "bound"]
+    keys = ("input", "largest_tensor", "apart", "in_place", "in_place_bound", "streamed", "streamed_bound")
+    rows = [head]
+    for name, plan in results["memory"]["networks"].items():
+        rows.append([name, *(f"{plan[f'{key}_bytes']:,}" for key in keys)])
+    return markdown(rows)
+
+
+def resnet8_table(results: Results) -> str:
+    """ResNet-8 on 16 KB of RAM."""
+    run = results["memory"]["hifive1"]
+    sizes = [f"{run[key]:,}" for key in ("flash_bytes", "ram_bytes", "ram_limit_bytes", "arena_bytes", "stack_bytes")]
+    checked = [f"{run[key]:,}" for key in ("instructions", "inputs", "layers", "mismatches")]
+    head = ["flash", "RAM", "of", "arena", "stack", "instructions", "inputs", "layers each", "mismatches"]
+    return markdown([head, [*sizes, *checked]])
+
+
 TABLES: dict[str, Callable[[Results], str]] = {
     "examples": examples_table,
     "hidden": hidden_table,
@@ -129,6 +148,8 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "ch32v003": ch32v003_table,
     "boards": boards_table,
     "exactness": exactness_table,
+    "memory": memory_table,
+    "resnet8": resnet8_table,
     "speed": speed_table,
 }
 
@@ -154,7 +175,7 @@ def render(text: str, results: Results) -> str:
 
 def load_results() -> Results:
     """Return the stored results."""
-    files = {"accuracy": "digits_accuracy", "firmware": "digits_firmware", "speed": "compile_speed"}
+    files = {"accuracy": "digits_accuracy", "firmware": "digits_firmware", "speed": "compile_speed", "memory": "memory"}
     return {name: json.loads((RESULTS / f"{file}.json").read_text(encoding="utf-8")) for name, file in files.items()}
 
 
