@@ -230,6 +230,28 @@ def test_mistakes_are_the_users(project: Path, tmp_path: Path) -> None:
     refuse("report", old, where=str(old), problem="there is no reference/facts.json")
 
 
+def test_overlaps_and_streams(project: Path, tmp_path: Path) -> None:
+    """Bytes that two buffers share are in use once; layers that run row by row are marked."""
+    changed = tmp_path / "changed"
+    shutil.copytree(project, changed)
+    manifest = json.loads((changed / "manifest.json").read_text())
+    del manifest["files"]["reference/facts.json"]
+    (changed / "manifest.json").write_text(json.dumps(manifest))
+    path = changed / "reference" / "facts.json"
+    facts = json.loads(path.read_text())
+    places = [(0, 64, 0, 1), (40, 16, 1, 2), (60, 16, 1, 1), (100, 4, 1, 1)]
+    keys = ("offset", "size", "first", "last")
+    facts["buffers"] = [{"tensor": f"t{i}", **dict(zip(keys, place, strict=True))} for i, place in enumerate(places)]
+    facts["streams"] = [{"first": "fc1", "last": "fc2", "rings_bytes": 20}]
+    path.write_text(json.dumps(facts))
+    shown = succeed("report", changed, "--json").json
+    assert [layer["live_bytes"] for layer in shown["layers"]] == [64, 80, 16]
+    assert [layer["row_by_row"] for layer in shown["layers"]] == [False, True, True]
+    text = (changed / "report.html").read_text()
+    assert text.count("row by row</div>") == 2
+    assert "layers run row by row" in text
+
+
 def test_browser_shows_the_page(chromium: str, project: Path, tmp_path: Path) -> None:
     succeed("report", project, "-o", tmp_path)
     frames = measure(chromium, (tmp_path / "report.html").read_text(), tmp_path, 1280, 400)
@@ -313,6 +335,7 @@ def deep(layers: int) -> Iterator[dict[str, Any]]:
             "output_format": "uint8 x 1",
             "flash_bytes": 10**9 * i,
             "live_bytes": i,
+            "row_by_row": i % 2 == 0,
             "instructions": 10**11,
             "sqnr_db": None,
             "own_sqnr_db": 30.0,
@@ -325,7 +348,8 @@ def test_large_networks_stay_in_their_place(chromium: str, project: Path, tmp_pa
     facts = succeed("report", project, "-o", tmp_path, "--json").json
     layers = list(deep(120))
     buffers = [
-        {"tensor": "t" * 300, "offset": 4 * (i % 7), "size": 4, "first": i, "last": min(i + 6, 119)} for i in range(120)
+        {"tensor": "t" * 300, "offset": 4 * (i % 7), "size": 4, "layer": i, "first": i, "last": min(i + 6, 119)}
+        for i in range(120)
     ]
     large = facts | {"layers": layers, "arena": facts["arena"] | {"buffers": buffers, "bytes": 28}}
     for frame in measure(chromium, render_page(large), tmp_path, 1280, 400):

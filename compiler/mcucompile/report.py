@@ -61,11 +61,20 @@ def _facts(project: Project, compiled: dict[str, Any], bench: Bench | None) -> d
     layers = compiled["layers"]
     inputs = _layer_inputs(project)
     weights = sum(layer["flash_bytes"] for layer in layers)
+    written_by = {op.output: i for i, op in enumerate(graph.layers)}
+    buffers = [{"layer": written_by.get(one["tensor"], one["first"]), **one} for one in compiled["buffers"]]
     arena = {
         "bytes": compiled["arena_bytes"],
         "lower_bound_bytes": compiled["arena_lower_bound_bytes"],
         "peak_layer": compiled["arena_peak_layer"],
-        "buffers": compiled["buffers"],
+        "buffers": sorted(buffers, key=lambda one: (one["layer"], one["offset"])),
+        "streams": compiled["streams"],
+    }
+    names = [layer["name"] for layer in layers]
+    streamed = {
+        i
+        for stream in compiled["streams"]
+        for i in range(names.index(stream["first"]), names.index(stream["last"]) + 1)
     }
     counts = [layer["estimated_instructions"] for layer in layers]
     if bench is not None:
@@ -111,11 +120,22 @@ def _facts(project: Project, compiled: dict[str, Any], bench: Bench | None) -> d
                 "inputs": inputs[i],
                 **layer,
                 "instructions": count,
-                "live_bytes": sum(b["size"] for b in arena["buffers"] if b["first"] <= i <= b["last"]),
+                "live_bytes": _covered([b for b in arena["buffers"] if b["first"] <= i <= b["last"]]),
+                "row_by_row": i in streamed,
             }
             for i, (layer, count) in enumerate(zip(layers, counts, strict=True))
         ],
     }
+
+
+def _covered(buffers: Sequence[dict[str, Any]]) -> int:
+    """Return how many bytes lie in any of the buffers, which may overlap."""
+    covered = end = 0
+    for buffer in sorted(buffers, key=lambda one: int(one["offset"])):
+        stop = buffer["offset"] + buffer["size"]
+        covered += max(0, stop - max(end, buffer["offset"]))
+        end = max(end, stop)
+    return covered
 
 
 def _layer_inputs(project: Project) -> list[list[int]]:
