@@ -141,6 +141,19 @@ def resnet8_table(results: Results) -> str:
     return markdown([head, [*sizes, *checked]])
 
 
+def conformance_table(results: Results) -> str:
+    """How many of the ONNX project's node tests pass, and why the others do not count."""
+    found = results["conformance"]
+    rows = [["node tests of onnx " + found["onnx"], "count"]]
+    rows.append(["**pass**: float execution, C and error bound", f"{found['passed']:,}"])
+    rows.append(["wrong", str(found["wrong"])])
+    rows.append(["right, but eight bits are too few", str(found["inaccurate"])])
+    rows.append(["refused: operators and forms that are not covered", f"{found['refused']:,}"])
+    rows.append(["outside: not static, small and on real numbers", f"{found['outside']:,}"])
+    rows.append(["in the package", f"{found['found']:,}"])
+    return markdown(rows)
+
+
 TABLES: dict[str, Callable[[Results], str]] = {
     "examples": examples_table,
     "hidden": hidden_table,
@@ -151,6 +164,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "memory": memory_table,
     "resnet8": resnet8_table,
     "speed": speed_table,
+    "conformance": conformance_table,
 }
 
 

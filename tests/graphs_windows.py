@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 from mcucompile.ir import Graph, Source, Tensor, build_graph
-from mcucompile.ops import Affine, AveragePool, MaxPool, Reduce
+from mcucompile.ops import Affine, ArgMax, AveragePool, MaxPool, Reduce
 from mcucompile.ops.window import Window
 
 _SOURCE = Source("test", "node", "Test")
@@ -48,6 +48,14 @@ def _reduce(function: str, shape: tuple[int, int, int], *, last: bool = False) -
     return make
 
 
+def _arg_extreme(*, smallest: bool, last: bool) -> Callable[[np.random.Generator], Graph]:
+    def make(_random: np.random.Generator) -> Graph:
+        op = ArgMax(name="i", inputs=("x",), output="i", source=_SOURCE, keep_axis=False, smallest=smallest, last=last)
+        return build_graph("net", (Tensor("x", (3, 5)),), ("i",), (op,), _SOURCE)
+
+    return make
+
+
 WINDOW_GRAPHS: dict[str, Callable[[np.random.Generator], Graph]] = {
     "max_pool": _max(Window((2, 2), (2, 2))),
     "max_pool_padded": _max(Window((3, 3), (2, 1), (1, 1), (1, 1), (1, 1))),
@@ -63,4 +71,6 @@ WINDOW_GRAPHS: dict[str, Callable[[np.random.Generator], Graph]] = {
     "reduce_magnitudes": _reduce("magnitudes", (1, 9, 4)),
     "reduce_max": _reduce("max", (2, 5, 3)),
     "reduce_min": _reduce("min", (2, 5, 3), last=True),
+    "arg_min_last": _arg_extreme(smallest=True, last=True),
+    "arg_max_last": _arg_extreme(smallest=False, last=True),
 }

@@ -73,7 +73,7 @@ def _two(op_type: str) -> Case:
 
 def _same(op_type: str, shape: tuple[int, ...], oldest: int = 7, **attributes: Any) -> Case:
     """An operator of one activation with attributes only."""
-    output = TensorProto.INT64 if op_type == "ArgMax" else TensorProto.FLOAT
+    output = TensorProto.INT64 if op_type in ("ArgMax", "ArgMin") else TensorProto.FLOAT
     return Case(
         lambda opset, _random: make_model([node(op_type, "x", **attributes)], shape, opset=opset, output_type=output),
         shape,
@@ -335,6 +335,19 @@ CASES: dict[str, Case] = {
     "argmax_dropped": _same("ArgMax", (2, 7), axis=1, keepdims=0),
     "argmax_trailing_ones": _same("ArgMax", (2, 7, 1), axis=1),
     "argmax_trailing_ones_dropped": _same("ArgMax", (2, 7, 1), axis=1, keepdims=0),
+    "argmax_first": _same("ArgMax", (2, 7, 3), axis=0),
+    "argmax_middle": _same("ArgMax", (2, 7, 3), axis=1, keepdims=0),
+    "argmax_last_of_equals": Case(
+        lambda opset, _random: make_model(
+            [node("Relu", "x", "r"), node("ArgMax", "r", axis=1, select_last_index=1)],
+            (2, 9),
+            opset=opset,
+            output_type=TensorProto.INT64,
+        ),
+        (2, 9),
+        12,
+    ),
+    "argmin": _same("ArgMin", (2, 7), axis=1),
     "argmax_negative": _same("ArgMax", (2, 7), 11, axis=-1),
     "identity": _same("Identity", (1, 4)),
     "dropout": Case(_dropout, (1, 5)),

@@ -36,6 +36,7 @@ WINDOW_MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "mean_of_all": (lambda: Function(lambda x: x.mean()[None]), _IMAGE),
     "sum": (lambda: Function(lambda x: x.sum(1, keepdim=True)), (1, 3, 5)),
     "largest": (lambda: Function(lambda x: torch.amax(x, 2)), (1, 3, 5)),
+    "argmin": (lambda: Function(lambda x: torch.argmin(x, 1)), (1, 3, 5)),
     "smallest": (lambda: Function(lambda x: torch.amin(x, (1, 2))), (1, 3, 5)),
 }
 # Their decomposed forms have operators of their own.

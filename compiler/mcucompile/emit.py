@@ -194,7 +194,7 @@ def _meaning(graph: Graph) -> str:
     result = graph.result
     producer = graph.producer(result.name)
     if isinstance(producer, ArgMax):
-        return "index of the largest value"
+        return f"index of the {'smallest' if producer.smallest else 'largest'} value"
     return f"real = {result.stored.scale!r} * {_code_text(result)}"
 
 

@@ -173,12 +173,16 @@ class Builder:
         flat = self.with_last_axis(x, axis)
         return self.reshape(self.emit(Softmax, (flat,)), x.shape)
 
-    def arg_max(self, x: Activation, axis: int, *, keep: bool) -> Activation:
-        """Index of the first maximum along one axis, counted from the front; the axes after it are 1 long."""
+    def arg_max(
+        self, x: Activation, axis: int, *, keep: bool, smallest: bool = False, last: bool = False
+    ) -> Activation:
+        """Index of the first (or last) maximum (or minimum) along one axis, counted from the front."""
         if x.kind is Kind.INDEX:
             self.require_real(x)
-        flat = self.with_last_axis(x, axis)
-        y = self.emit(ArgMax, (flat,), keep_axis=keep and axis == len(x.shape) - 1)
+        rest = [other for other in range(len(x.shape)) if other != axis]
+        moved = self.transpose(x, [*rest, axis])
+        keeps = keep and axis == len(x.shape) - 1
+        y = self.emit(ArgMax, (moved,), keep_axis=keeps, smallest=smallest, last=last)
         shape = (*x.shape[:axis], *((1,) if keep else ()), *x.shape[axis + 1 :])
         return replace(self.reshape(y, shape), kind=Kind.INDEX)
 

@@ -1,6 +1,7 @@
 """Copies of elements as both front-ends' operators mean them: slices, paddings, gathers, joins, blocks of pixels."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,8 @@ from mcucompile.ops.take import FILL
 
 # What padding with infinity becomes: the real graph stays finite, the integer one saturates.
 _HUGE = float(np.finfo(np.float32).max)
+# Positions are listed one by one: a few bytes of a hostile file can ask for any number.
+MAX_LENGTH = 1 << 20
 
 
 def take(builder: Builder, x: Activation, indices: Mapping[int, Sequence[int]], fill: float = 0.0) -> Activation:
@@ -23,6 +26,7 @@ def take(builder: Builder, x: Activation, indices: Mapping[int, Sequence[int]], 
 
     Axes that are not given stay as they are; no operator if all do.
     """
+    require_lengths(x.shape)
     chosen = tuple(tuple(indices.get(axis, range(length))) for axis, length in enumerate(x.shape))
     if all(index == tuple(range(length)) for index, length in zip(chosen, x.shape, strict=True)):
         return x
@@ -30,6 +34,13 @@ def take(builder: Builder, x: Activation, indices: Mapping[int, Sequence[int]], 
         raise RefusalError("makes an empty output", "leave it out")
     fill = float(np.clip(fill, -_HUGE, _HUGE))
     return replace(builder.emit(Take, (x,), indices=chosen, fill=fill), kind=x.kind)
+
+
+def require_lengths(lengths: Iterable[float]) -> None:
+    """Refuse axes too long to list their positions."""
+    longest = max(lengths, default=0)
+    if not longest <= MAX_LENGTH:
+        raise RefusalError(f"copies along an axis of {longest:,.0f} elements", f"use at most {MAX_LENGTH:,}")
 
 
 def gather(builder: Builder, x: Activation, indices: Constant, axis: int) -> Activation:
@@ -47,7 +58,7 @@ def gather(builder: Builder, x: Activation, indices: Constant, axis: int) -> Act
 
 def gather_elements(builder: Builder, x: Activation, indices: Constant, axis: int) -> Activation:
     """numpy.take_along_axis with constant indices; negative ones count from the end."""
-    positions = np.arange(int(np.prod(x.shape))).reshape(x.shape)
+    positions = places(x)
     length = x.shape[axis]
     try:
         if indices.size and not (indices.min() >= -length and indices.max() < length):
@@ -59,9 +70,15 @@ def gather_elements(builder: Builder, x: Activation, indices: Constant, axis: in
     return rearranged(builder, x, chosen)
 
 
+def places(x: Activation) -> Constant:
+    """Return the flat position of every element of x."""
+    require_lengths((math.prod(x.shape),))
+    return np.arange(math.prod(x.shape)).reshape(x.shape)
+
+
 def rearranged(builder: Builder, x: Activation, positions: Constant) -> Activation:
     """Return x's elements at flat positions; the output has the shape of `positions`."""
-    flat = builder.reshape(x, (int(np.prod(x.shape)),))
+    flat = builder.reshape(x, (math.prod(x.shape),))
     return builder.reshape(take(builder, flat, {0: [int(i) for i in positions.reshape(-1)]}), positions.shape)
 
 
@@ -80,6 +97,7 @@ def pad(
     mode: "constant", "edge", "reflect" (the edge is not repeated) or "wrap".
     """
     indices: dict[int, list[int]] = {}
+    require_lengths(x.shape[axis] + before + after for axis, (before, after) in margins.items())
     for axis, (before, after) in margins.items():
         n = x.shape[axis]
         positions = np.arange(-before, n + after)
@@ -117,6 +135,7 @@ def expand(builder: Builder, x: Activation, shape: Sequence[int]) -> Activation:
         wanted = np.broadcast_shapes(x.shape, tuple(shape))
     except ValueError as error:
         raise ModelError(builder.source, f"expands {x.shape} to {list(shape)}", "export the model again") from error
+    require_lengths(wanted)
     wide = builder.reshape(x, (1,) * (len(wanted) - len(x.shape)) + x.shape)
     return take(builder, wide, {axis: (0,) * n for axis, n in enumerate(wanted) if wide.shape[axis] == 1 and n != 1})
 
@@ -125,6 +144,7 @@ def tile(builder: Builder, x: Activation, repeats: Sequence[int]) -> Activation:
     """Repeat the whole tensor along each axis."""
     if len(repeats) != len(x.shape) or min(repeats, default=1) < 0:
         raise ModelError(builder.source, f"repeats {x.shape} {list(repeats)} times", "export the model again")
+    require_lengths(n * times for n, times in zip(x.shape, repeats, strict=True))
     return take(builder, x, {axis: [*range(x.shape[axis])] * times for axis, times in enumerate(repeats) if times != 1})
 
 

@@ -1,5 +1,6 @@
 """Turns one ONNX node into a value: checks it, evaluates it if it is constant, converts it otherwise."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +11,7 @@ from onnx import AttributeProto, TensorProto, checker, helper, shape_inference
 
 from mcucompile.errors import ModelError
 from mcucompile.frontends import onnx_constants
-from mcucompile.frontends.builder import Activation, Builder, Constant, Kind, Value
+from mcucompile.frontends.builder import MAX_ELEMENTS, Activation, Builder, Constant, Kind, Value
 from mcucompile.frontends.names import first_line, label
 from mcucompile.frontends.onnx_node import Node
 from mcucompile.frontends.onnx_ops import CONVERTERS, advice
@@ -109,7 +110,8 @@ class NodeReader:
         except Exception:
             # A refused node may be anything, and only a fuller error is at stake.
             return None
-        return Activation(node.output[0], shape) if shape and min(shape) > 0 else None
+        is_sane = shape and min(shape) > 0 and math.prod(shape) <= MAX_ELEMENTS
+        return Activation(node.output[0], shape) if is_sane else None
 
     def _check_known(self, node: onnx.NodeProto, domain: str) -> None:
         """Refuse operators that are not in the table, and nodes that their own specification forbids."""

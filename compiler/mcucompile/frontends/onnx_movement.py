@@ -63,7 +63,7 @@ def _gather_nd(node: Node, builder: Builder) -> Value:
     batch = node.integer("batch_dims", 0)
     if batch or not indices.ndim or indices.dtype.kind not in "iu" or not 0 < indices.shape[-1] <= len(x.shape):
         raise RefusalError(f"gathers from {x.shape} by {indices.shape}", "use Gather or batch_dims=0")
-    positions = np.arange(math.prod(x.shape)).reshape(x.shape)
+    positions = movement.places(x)
     try:
         chosen = positions[tuple(np.moveaxis(indices, -1, 0))]
     except IndexError as error:
@@ -78,8 +78,8 @@ def _split(node: Node, builder: Builder) -> tuple[Value, ...]:
     # An attribute before opset 13, then an input.
     given = tuple(node.attributes.get("split", ())) or _optional_integers(node, 1, ())
     count = node.integer("num_outputs", node.outputs)
-    if count < 1:
-        raise ModelError(node.source, f"has num_outputs={count}", "export the model again")
+    if count != node.outputs:
+        raise ModelError(node.source, f"has num_outputs={count} and {node.outputs} outputs", "export the model again")
     part = -(-length // count)
     sizes = given or tuple(min(part, length - i * part) for i in range(count))
     return movement.split(builder, x, axis, sizes)
@@ -138,7 +138,7 @@ def _reverse_sequence(node: Node, builder: Builder) -> Value:
     batch, time = node.integer("batch_axis", 1), node.integer("time_axis", 0)
     if sorted((batch, time)) != [0, 1] or len(x.shape) < 2 or len(lengths) != x.shape[batch]:
         raise ModelError(node.source, f"reverses {len(lengths)} sequences of {x.shape}", "export the model again")
-    positions = np.moveaxis(np.arange(math.prod(x.shape)).reshape(x.shape), batch, 0)
+    positions = np.moveaxis(movement.places(x), batch, 0)
     rows = [np.concatenate([row[:length][::-1], row[length:]]) for row, length in zip(positions, lengths, strict=True)]
     return movement.rearranged(builder, x, np.moveaxis(np.stack(rows), 0, batch))
 
@@ -222,6 +222,7 @@ def _resizings(
         raise ModelError(
             node.source, f"resizes {x.shape} by {[float(s) for s in scales]} to {list(resized)}", "use positive scales"
         )
+    movement.require_lengths(resized)
     return {
         axis: Resizing(x.shape[axis], resized[i], scales[i], (regions or {}).get(i, (0.0, 1.0)))
         for i, axis in enumerate(axes)

@@ -137,11 +137,13 @@ def _softmax(node: Node, builder: Builder) -> Value:
     return builder.reshape(builder.softmax(flat, 1), x.shape)
 
 
-def _arg_max(node: Node, builder: Builder) -> Value:
-    x = node.activation()
-    if node.integer("select_last_index", 0):
-        raise RefusalError("selects the last of equal maxima", "export with select_last_index=0")
-    return builder.arg_max(x, node.axis(0, len(x.shape)), keep=bool(node.integer("keepdims", 1)))
+def _arg_extreme(*, smallest: bool) -> Converter:
+    def convert(node: Node, builder: Builder) -> Value:
+        x = node.activation()
+        keep, last = bool(node.integer("keepdims", 1)), bool(node.integer("select_last_index", 0))
+        return builder.arg_max(x, node.axis(0, len(x.shape)), keep=keep, smallest=smallest, last=last)
+
+    return convert
 
 
 def _identity(node: Node, _builder: Builder) -> Value:
@@ -184,7 +186,8 @@ def _four_view(node: Node, builder: Builder) -> Value:
 
 CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "Add"): _add,
-    ("", "ArgMax"): _arg_max,
+    ("", "ArgMax"): _arg_extreme(smallest=False),
+    ("", "ArgMin"): _arg_extreme(smallest=True),
     ("", "BatchNormalization"): _batch_normalization,
     ("", "Cast"): _cast,
     ("", "Div"): _div,

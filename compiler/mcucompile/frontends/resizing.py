@@ -83,5 +83,7 @@ def nearest(axis: Resizing, coordinates: str, rounding: str) -> list[int]:
 
 
 def resized_by(lengths: Sequence[int], scales: Sequence[float]) -> list[int]:
-    """Return the output sizes for scales."""
-    return [math.floor(length * scale + _EXACT) for length, scale in zip(lengths, scales, strict=True)]
+    """Return the output sizes for scales, which must be finite."""
+    if not all(math.isfinite(length * scale) for length, scale in zip(lengths, scales, strict=False)):
+        raise RefusalError(f"resizes by {list(scales)}", "use finite scales")
+    return [math.floor(length * scale + _EXACT) for length, scale in zip(lengths, scales, strict=False)]

@@ -303,7 +303,8 @@ def _placeholder(node: fx.Node) -> Activation | None:
     tensor = node.meta.get("val")
     if not isinstance(tensor, torch.Tensor):
         return None
-    return Activation(node.name, tuple(size if isinstance(size, int) else 1 for size in tensor.shape))
+    shape = tuple(size if isinstance(size, int) else 1 for size in tensor.shape)
+    return Activation(node.name, shape) if 0 < math.prod(shape) <= MAX_ELEMENTS else None
 
 
 def _type(node: fx.Node) -> torch.dtype | None:

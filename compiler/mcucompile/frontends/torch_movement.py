@@ -129,6 +129,7 @@ def _upsample(call: Call, builder: Builder) -> Value:
         raise RefusalError("has neither a size nor factors", "give it one of them")
     if not len(sizes) == len(scales) == len(spatial) or min(sizes) < 1:
         raise ModelError(call.source, f"resizes {x.shape} to {list(sizes)}", "give it a batch of images")
+    movement.require_lengths(sizes)
     resizings = (Resizing(*axis) for axis in zip(spatial, sizes, scales, strict=True))
     return movement.take(builder, x, {i + 2: nearest(one, "asymmetric", "floor") for i, one in enumerate(resizings)})
 

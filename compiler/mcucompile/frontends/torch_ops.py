@@ -128,13 +128,17 @@ def _softmax(call: Call, builder: Builder) -> Value:
     return builder.softmax(x, call.axis("dim", len(x.shape)))
 
 
-def _arg_max(call: Call, builder: Builder) -> Value:
-    x = call.activation()
-    keep = bool(call.arguments["keepdim"])
-    if call.arguments["dim"] is not None:
-        return builder.arg_max(x, call.axis("dim", len(x.shape)), keep=keep)
-    index = builder.arg_max(builder.reshape(x, (math.prod(x.shape),)), 0, keep=False)
-    return builder.reshape(index, (1,) * len(x.shape)) if keep else index
+def _arg_extreme(*, smallest: bool) -> Converter:
+    def convert(call: Call, builder: Builder) -> Value:
+        x = call.activation()
+        keep = bool(call.arguments["keepdim"])
+        if call.arguments["dim"] is not None:
+            return builder.arg_max(x, call.axis("dim", len(x.shape)), keep=keep, smallest=smallest)
+        flat = builder.reshape(x, (math.prod(x.shape),))
+        index = builder.arg_max(flat, 0, keep=False, smallest=smallest)
+        return builder.reshape(index, (1,) * len(x.shape)) if keep else index
+
+    return convert
 
 
 def _dropout(call: Call, _builder: Builder) -> Value:
@@ -169,7 +173,8 @@ CONVERTERS: dict[str, Converter] = {
     "aten::add": _add,
     "aten::addmm": _addmm,
     "aten::alias": _nothing,
-    "aten::argmax": _arg_max,
+    "aten::argmax": _arg_extreme(smallest=False),
+    "aten::argmin": _arg_extreme(smallest=True),
     "aten::batch_norm": _batch_norm,
     "aten::clone": _nothing,
     "aten::contiguous": _nothing,

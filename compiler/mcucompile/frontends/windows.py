@@ -11,6 +11,9 @@ from mcucompile.frontends.refusals import RefusalError
 from mcucompile.ops import AveragePool, MaxPool, Reduce
 from mcucompile.ops.reduce import EXTREMES
 
+# Of all windows along one axis together: a few bytes of a hostile file can ask for any number.
+_MAX_TAPS = 1 << 20
+
 
 def max_pool(builder: Builder, x: Activation, kernel: Sequence[int], slide: Slide, *, ceil: bool) -> Activation:
     """Largest value of each window; padding never wins.
@@ -24,7 +27,9 @@ def max_pool(builder: Builder, x: Activation, kernel: Sequence[int], slide: Slid
     """
     _require_values(builder, x)
     spatial = _spatial(builder, x, kernel)
-    window = window_of(kernel, _widened(spatial, kernel, slide) if ceil else slide)
+    used = _widened(spatial, kernel, slide) if ceil else slide
+    window = window_of(kernel, used)
+    _require_few(spatial, kernel, used)
     y = builder.emit(MaxPool, (as_image(builder, x),), window=window)
     return as_planes(builder, replace(y, kind=x.kind), len(spatial))
 
@@ -39,6 +44,8 @@ def average_pool(
     builder.require_real(x)
     spatial = _spatial(builder, x, kernel)
     used = _widened(spatial, kernel, slide) if ceil else slide
+    window = window_of(kernel, used)
+    _require_few(spatial, kernel, used)
     counts = []
     for i, (extent, size) in enumerate(zip(spatial, kernel, strict=True)):
         low = slide.before[i] if not count_padding else 0
@@ -49,7 +56,7 @@ def average_pool(
             tuple(sum(low <= tap < high for tap in range(start, start + reach, slide.dilations[i])) for start in starts)
         )
     rows, columns = counts if len(counts) == 2 else ((1,), counts[0])
-    y = builder.emit(AveragePool, (as_image(builder, x),), window=window_of(kernel, used), counts=(rows, columns))
+    y = builder.emit(AveragePool, (as_image(builder, x),), window=window, counts=(rows, columns))
     return as_planes(builder, y, len(spatial))
 
 
@@ -106,6 +113,15 @@ def _spatial(builder: Builder, x: Activation, kernel: Sequence[int]) -> tuple[in
     if len(spatial) > 2:
         raise RefusalError(f"pools {len(spatial)} spatial axes", "use one or two")
     return spatial
+
+
+def _require_few(spatial: Sequence[int], kernel: Sequence[int], slide: Slide) -> None:
+    for i, (extent, size) in enumerate(zip(spatial, kernel, strict=True)):
+        if max(_outputs(extent, size, slide, i), 1) * size > _MAX_TAPS:
+            raise RefusalError(
+                f"slides a window of {size} over {extent} with {slide.before[i]} and {slide.after[i]} of padding",
+                "use a smaller window or less padding",
+            )
 
 
 def _outputs(extent: int, size: int, slide: Slide, axis: int) -> int:

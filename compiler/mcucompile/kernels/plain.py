@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mcucompile.errors import QuantizationError
 from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
 from mcucompile.kernels.requantize import requantize_code
-from mcucompile.ops import FourView, IntegerAffine, IntegerSoftmax, Transpose
+from mcucompile.ops import ArgMax, FourView, IntegerAffine, IntegerSoftmax, Transpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +76,12 @@ def _softmax(layer: Layer) -> Context:
 
 
 def _arg_max(layer: Layer) -> Context:
+    op = layer.op
+    if not isinstance(op, ArgMax):
+        raise TypeError(op.kind)
     classes = layer.shapes[0][-1]
-    return {"rows": math.prod(layer.shapes[0]) // classes, "classes": classes}
+    relation = ("<" if op.smallest else ">") + ("=" if op.last else "")
+    return {"rows": math.prod(layer.shapes[0]) // classes, "classes": classes, "relation": relation}
 
 
 def _relu(layer: Layer) -> Context:
