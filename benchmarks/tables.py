@@ -189,7 +189,13 @@ def render(text: str, results: Results) -> str:
 
 def load_results() -> Results:
     """Return the stored results."""
-    files = {"accuracy": "digits_accuracy", "firmware": "digits_firmware", "speed": "compile_speed", "memory": "memory"}
+    files = {
+        "accuracy": "digits_accuracy",
+        "firmware": "digits_firmware",
+        "speed": "compile_speed",
+        "memory": "memory",
+        "conformance": "conformance",
+    }
     return {name: json.loads((RESULTS / f"{file}.json").read_text(encoding="utf-8")) for name, file in files.items()}
 
 
