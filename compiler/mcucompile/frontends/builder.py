@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mcucompile.errors import ModelError
-from mcucompile.frontends.names import UniqueNames
+from mcucompile.frontends.names import UniqueNames, short_name
 from mcucompile.frontends.refusals import RefusalError
 from mcucompile.ir import Format, Graph, Op, Shape, Source, Tensor, build_graph
 from mcucompile.lowering import RealOp
@@ -228,7 +228,7 @@ class Builder:
         self, operator: type[RealOp], inputs: tuple[Activation, ...], *, part: str = "", **fields: Any
     ) -> Activation:
         """Append an operator, named after the node and the part of it that it is, and return its output."""
-        name = self._names.take(self.source.node + part)
+        name = self._names.take(short_name(self.source.node) + part)
         tensor = self._tensors.take(name)
         op = operator(name=name, inputs=tuple(x.tensor for x in inputs), output=tensor, source=self.source, **fields)
         shape = op.output_shape(*(x.shape for x in inputs))

@@ -4,6 +4,7 @@ import re
 
 _MAX_LENGTH = 60
 _MAX_SENTENCE = 200
+_MAX_LAYER = 32
 # ISO/IEC 9899:1999, 6.4.1.
 _C_KEYWORDS = {
     "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern",
@@ -13,9 +14,22 @@ _C_KEYWORDS = {
 
 
 def label(text: str) -> str:
-    """Return a name as it may be printed: one line, no control characters, not too long."""
-    printable = "".join(c if c.isprintable() else "?" for c in text)
-    return printable if len(printable) <= _MAX_LENGTH else f"{printable[: _MAX_LENGTH - 3]}..."
+    """Return a name as it may be printed: one line, no control characters; of a long one its end, which tells apart."""
+    printable = "".join(c if c.isprintable() else "?" for c in text[-10 * _MAX_LENGTH :])
+    return printable if len(printable) <= _MAX_LENGTH else f"...{printable[3 - _MAX_LENGTH :]}"
+
+
+def short_name(node: str) -> str:
+    """Return what a layer is called after its node: converters make names of whole paths, joined where they fuse.
+
+    Example:
+        >>> short_name("model/activation_1/Relu;model/batch_normalization_1/FusedBatchNormV3;model/conv2d_1/Conv2D")
+        'conv2d_1/Conv2D'
+    """
+    if len(node) <= _MAX_LAYER:
+        return node
+    parts = [part for part in node.rpartition(";")[2].split("/") if part]
+    return "/".join(parts[-2:])[-_MAX_LAYER:] or node[:_MAX_LAYER]
 
 
 def first_line(error: Exception) -> str:
