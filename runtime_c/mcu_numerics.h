@@ -76,7 +76,8 @@ static inline int32_t mcu_multiply_s32(int32_t a, int32_t b)
 /* The straight line from low to high, at fraction / 2^bits of the way, divided by 2^(shift - bits), ties up.
  *   |low|, |high| below 2^(31 - bits), shift at least bits and 1
  */
-static inline int32_t mcu_interpolate_s32(int32_t low, int32_t high, uint32_t fraction, uint32_t bits, uint32_t shift)
+static inline int32_t mcu_interpolate_s32(int32_t low, int32_t high, uint32_t fraction, uint32_t bits,
+                                          uint32_t shift)
 {
     const int32_t scaled =
         mcu_add_s32(mcu_shift_left_s32(low, bits), mcu_multiply_s32(high - low, (int32_t)fraction));

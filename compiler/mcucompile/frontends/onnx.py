@@ -75,6 +75,11 @@ def graph_from_model(model: onnx.ModelProto, file: str = "model.onnx", folder: P
         except RefusalError as refusal:
             refusals.append(Refusal(source, refusal.reason, refusal.fix))
             outputs = (nodes.placeholder(node, values),)
+        except ModelError as error:
+            # What stands in for a refused node's output may contradict the nodes after it: the refusal is the cause.
+            if refusals:
+                raise unsupported(file, refusals) from error
+            raise
         values |= dict.fromkeys(node.output, None) | dict(zip(node.output, outputs, strict=False))
     if refusals:
         raise unsupported(file, refusals)

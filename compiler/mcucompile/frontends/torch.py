@@ -109,7 +109,7 @@ def load_exported(path: Path | str) -> Graph:
         # The archive's content is anything: torch raises whatever its parsers raise.
         raise ModelError(
             path,
-            f"cannot be loaded by torch {torch.__version__}, it was saved by torch {saved_by} "
+            f"cannot be loaded by torch {torch.__version__}, saved by {saved_by} "
             f"({type(error).__name__}: {first_line(error).split('. ')[0]})",
             "save it again with torch.export.save and the installed torch, or export it to ONNX",
         ) from error
@@ -142,6 +142,11 @@ def graph_from_program(program: ExportedProgram, file: str) -> Graph:
         except RefusalError as refusal:
             refusals.append(Refusal(source, refusal.reason, refusal.fix))
             values[node] = _placeholder(node)
+        except ModelError as error:
+            # What stands in for a refused call's output may contradict the calls after it: the refusal is the cause.
+            if refusals:
+                raise unsupported(file, refusals) from error
+            raise
     if refusals:
         raise unsupported(file, refusals)
     output = values[result]
@@ -337,7 +342,7 @@ def _check_archive(path: Path) -> str:
             described = [entry for entry in entries if entry.filename.endswith(_MODEL_JSON)]
             model = json.loads(archive.read(described[0])) if described else {}
             version = model.get("torch_version") if isinstance(model, dict) else None
-            return label(str(version or "an unknown version"))
+            return label(f"torch {version}") if version else "an unknown version of torch"
     except (
         zipfile.BadZipFile,
         OSError,
