@@ -5,7 +5,24 @@ from collections.abc import Callable
 import numpy as np
 from graphs_convolution import SOURCE
 from mcucompile.ir import Graph, Op, Tensor, build_graph
-from mcucompile.ops import Add, Affine, Clip, Dense, Extremum, Lookup, Multiply, PRelu, Reduce, Relu, Reshape, Transpose
+from mcucompile.ops import (
+    Add,
+    Affine,
+    Clip,
+    Dense,
+    Extremum,
+    LogSoftmax,
+    Lookup,
+    MatMul,
+    Multiply,
+    Normalize,
+    PRelu,
+    Reduce,
+    Relu,
+    Reshape,
+    Softmax,
+    Transpose,
+)
 from mcucompile.ops.formula import Formula, Step, X, applied
 
 Make = Callable[[np.random.Generator], Graph]
@@ -81,6 +98,36 @@ def _squeeze_excite(r: np.random.Generator) -> Graph:
     )
 
 
+def _rows(kind: type[Op], shape: tuple[int, ...], *, last: bool = False, **fields: object) -> Make:
+    """An operator over rows of a layer's output, with a layer after it or not."""
+
+    def make(r: np.random.Generator) -> Graph:
+        size = int(np.prod(shape))
+        ops = [
+            _dense(r, "x", "a", 20, size),
+            _named(Reshape, "v", ("a",), shape=shape),
+            _named(kind, "y" if last else "n", ("v",), **fields),
+        ]
+        after = [_named(Reshape, "w", ("n",), shape=(1, size)), _dense(r, "w", "y", size, 5)]
+        return _graph((1, 20), *ops, *([] if last else after))
+
+    return make
+
+
+def _attention(r: np.random.Generator) -> Graph:
+    """Softmax of products of two activations, times a third one."""
+    return _graph(
+        (1, 6, 8),
+        _dense(r, "x", "q", 8, 4),
+        _dense(r, "x", "k", 8, 4),
+        _dense(r, "x", "v", 8, 5, relu=True),
+        _named(Transpose, "t", ("k",), permutation=(0, 2, 1)),
+        _named(MatMul, "s", ("q", "t")),
+        _named(Softmax, "p", ("s",)),
+        _named(MatMul, "y", ("p", "v")),
+    )
+
+
 ELEMENTWISE_GRAPHS: dict[str, Make] = {
     "lookup_gelu": _between(applied("gelu")),
     "lookup_hard_swish": _between(applied("hard_swish")),
@@ -135,6 +182,25 @@ ELEMENTWISE_GRAPHS: dict[str, Make] = {
         _named(
             Affine, "y", ("r",), scale=np.float32([0, 1, -2, 0, 1e-9]), offset=np.float32([0.5, 0, 1, -2, 3]), axis=1
         ),
+    ),
+    "log_softmax": _rows(LogSoftmax, (2, 7), last=True),
+    "log_softmax_dense": _rows(LogSoftmax, (1, 12)),
+    "layer_norm": _rows(Normalize, (4, 6, 1), function="deviation", epsilon=1e-5),
+    "layer_norm_result": _rows(Normalize, (1, 30, 1), last=True, function="deviation", epsilon=1e-5),
+    "instance_norm": _rows(Normalize, (1, 10, 3), function="deviation", epsilon=1e-3),
+    "rms_norm": _rows(Normalize, (3, 8, 1), function="root_mean_square", epsilon=1e-5),
+    "l2_norm": _rows(Normalize, (3, 8, 1), function="l2"),
+    "l1_norm": _rows(Normalize, (2, 5, 2), last=True, function="l1"),
+    "attention": _attention,
+    "matmul_shared": lambda r: _graph(
+        (3, 4, 6),
+        _dense(r, "x", "a", 6, 5, relu=True),
+        _named(Reshape, "u", ("x",), shape=(1, 12, 6)),
+        _named(Lookup, "f", ("u",), formula=applied("gelu")),
+        _named(Reshape, "w", ("f",), shape=(1, 72)),
+        _dense(r, "w", "g", 72, 10),
+        _named(Reshape, "b", ("g",), shape=(1, 5, 2)),
+        _named(MatMul, "y", ("a", "b")),
     ),
     "clip": lambda r: _graph(
         (1, 12),

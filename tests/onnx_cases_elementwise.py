@@ -63,7 +63,7 @@ def _several(op_type: str, *shapes: tuple[int, ...], oldest: int = 7, constant: 
     def model(opset: int, random: Random) -> onnx.ModelProto:
         nodes, constants, names = [], {}, []
         for i, shape in enumerate(shapes):
-            constants[f"w{i}"] = random.normal(size=(size, int(np.prod(shape)))).astype(np.float32)
+            constants[f"w{i}"] = random.normal(0, 0.2, (size, int(np.prod(shape)))).astype(np.float32)
             constants[f"s{i}"] = np.array(shape)
             nodes += [node("MatMul", f"x w{i}", f"m{i}"), node("Reshape", f"m{i} s{i}", f"a{i}")]
             names.append(f"a{i}")
@@ -99,6 +99,15 @@ def _where(x: tuple[int, ...], condition: tuple[int, ...], *, left: bool, both: 
         return make_model(nodes, x, constants, opset=opset)
 
     return Case(model, x, 9)
+
+
+def _norm(op_type: str, x: tuple[int, ...], *constants: tuple[int, ...], oldest: int = 7, **attributes: Any) -> Case:
+    def model(opset: int, random: Random) -> onnx.ModelProto:
+        names = [f"c{i}" for i in range(len(constants))]
+        values = {name: random.normal(size=n).astype(np.float32) for name, n in zip(names, constants, strict=True)}
+        return make_model([node(op_type, " ".join(["x", *names]), **attributes)], x, values, opset=opset)
+
+    return Case(model, x, oldest)
 
 
 ELEMENTWISE_CASES: dict[str, Case] = {
@@ -147,6 +156,32 @@ ELEMENTWISE_CASES: dict[str, Case] = {
     "where_right": _where((2, 3), (3,), left=False),
     "where_enlarged": _where((1, 3), (4, 3), left=True),
     "where_both": _where((2, 3), (2, 1), left=True, both=True),
+    "add_enlarging": _several("Add", (1, 3), constant=np.float32([[1], [2]])),
+    "softmax_middle": _norm("Softmax", (2, 3, 4), oldest=13, axis=1),
+    "log_softmax": _norm("LogSoftmax", (2, 7), axis=1),
+    "log_softmax_middle": _norm("LogSoftmax", (1, 3, 4, 5), oldest=13, axis=1),
+    "layer_norm": _norm("LayerNormalization", (2, 3, 4), (4,), (4,), oldest=17),
+    "layer_norm_axes": _norm("LayerNormalization", (2, 3, 4), (3, 4), oldest=17, axis=1, epsilon=0.1),
+    "instance_norm": _norm("InstanceNormalization", (1, 3, 4, 5), (3,), (3,), epsilon=0.01),
+    "instance_norm_row": _norm("InstanceNormalization", (2, 3, 5), (3,), (3,)),
+    "instance_norm_volume": _norm("InstanceNormalization", (1, 3, 2, 2, 3), (3,), (3,)),
+    "group_norm": _norm("GroupNormalization", (1, 6, 2, 3), (6,), (6,), oldest=21, num_groups=2),
+    "lp_norm": _norm("LpNormalization", (2, 3, 4), axis=1),
+    "lp_norm_1": _norm("LpNormalization", (2, 5), p=1),
+    "mean_variance": _norm("MeanVarianceNormalization", (2, 3, 4, 5), oldest=9),
+    "mean_variance_axes": _norm("MeanVarianceNormalization", (1, 3, 4, 5), oldest=9, axes=[1]),
+    "matmul_activations": _several("MatMul", (2, 3, 4), (2, 4, 5)),
+    "matmul_one_batch": _several("MatMul", (2, 3, 4), (4, 5)),
+    "matmul_two_batches": _several("MatMul", (2, 1, 3, 4), (3, 4, 2)),
+    "matmul_vectors": _several("MatMul", (4,), (4,)),
+    "matmul_vector_matrix": _several("MatMul", (4,), (3, 4, 2)),
+    "gemm_activations": _several("Gemm", (2, 3), (3, 4), constant=None, oldest=11),
+    "argmax_middle": Case(
+        lambda opset, _random: make_model(
+            [node("ArgMax", "x", axis=1)], (2, 3, 4), opset=opset, output_type=onnx.TensorProto.INT64
+        ),
+        (2, 3, 4),
+    ),
     "pow_square": _power(2.0),
     "pow_root": _power(0.5),
     "pow_one": _power(1.0),

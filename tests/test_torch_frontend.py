@@ -114,6 +114,7 @@ DECOMPOSED = (
     "matrix",
     "norm_function",
     *WINDOW_DECOMPOSED,
+    *torch_modules_elementwise.ELEMENTWISE_DECOMPOSED,
     *MOVEMENT_DECOMPOSED,
 )
 

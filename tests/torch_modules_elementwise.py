@@ -8,13 +8,22 @@ from torch_modules_windows import Function
 
 _SHAPE = (1, 3, 5)
 # Torch's own exporter has no ONNX for them, or other operators.
-WITHOUT_ONNX = {"threshold", *(f"function_{name}" for name in ("asinh", "atanh", "acosh", "cosh", "sinh"))}
+WITHOUT_ONNX = {
+    "threshold",
+    "rms_norm",
+    "layer_norm",
+    "layer_norm_plain",
+    "group_norm",
+    *(f"function_{name}" for name in ("asinh", "atanh", "acosh", "cosh", "sinh")),
+}
 
 
 def _of(function: Callable[[torch.Tensor], torch.Tensor]) -> tuple[Callable[[], nn.Module], tuple[int, ...]]:
     return lambda: Function(function), _SHAPE
 
 
+# Their decomposed forms have operators of their own.
+ELEMENTWISE_DECOMPOSED = ("log_softmax", "layer_norm", "group_norm")
 ELEMENTWISE_MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     **{
         f"function_{name}": (lambda name=name: Function(getattr(torch, name)), _SHAPE)
@@ -58,6 +67,15 @@ ELEMENTWISE_MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] 
     "maximum": _of(lambda x: torch.maximum(x, x.mean(1, keepdim=True))),
     "minimum": _of(lambda x: torch.minimum(x, -x.mean(1, keepdim=True))),
     "where": _of(lambda x: torch.where(torch.tensor([True, False, True, False, True]), x, torch.tensor(0.5))),
+    "layer_norm": (lambda: nn.Sequential(nn.LayerNorm(5), nn.Linear(5, 3)), _SHAPE),
+    "layer_norm_plain": (lambda: nn.LayerNorm((3, 5), elementwise_affine=False), _SHAPE),
+    "rms_norm": (lambda: nn.RMSNorm(5), _SHAPE),
+    "instance_norm": (lambda: nn.InstanceNorm2d(3, affine=True), (1, 3, 4, 5)),
+    "group_norm": (lambda: nn.GroupNorm(2, 6), (1, 6, 4, 5)),
+    "log_softmax": (lambda: nn.LogSoftmax(dim=1), _SHAPE),
+    "softmax_channels": (lambda: nn.Softmax(dim=1), (1, 3, 4, 5)),
+    "matrix_product": _of(lambda x: x @ x.transpose(1, 2)),
+    "batched_product": _of(lambda x: torch.bmm(x, x.transpose(1, 2))),
     "power": _of(lambda x: (x.abs() + 0.5) ** 1.7),
     "power_of_constant": _of(lambda x: 2.0**x),
 }  # fmt: skip

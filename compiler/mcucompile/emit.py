@@ -13,7 +13,7 @@ from mcucompile import __version__
 from mcucompile.emit_stream import row_form, stream_context
 from mcucompile.encodings import ENCODINGS
 from mcucompile.ir import Graph, Tensor
-from mcucompile.ops import ArgMax, IntegerConv, IntegerDense
+from mcucompile.ops import ArgMax, IntegerConv, IntegerDense, IntegerNormalize
 from mcucompile.plan import Arena, PlannedLayer
 from mcucompile.resources import resource_dir
 from mcucompile.similarities import SIMILARITIES
@@ -126,6 +126,8 @@ def headers(model: Model) -> tuple[str, ...]:
     found = {"mcu_numerics.h"}
     for planned in model.layers:
         op = planned.layer.op
+        if isinstance(op, IntegerNormalize):
+            found.add("mcu_normalize.h")
         if isinstance(op, IntegerDense | IntegerConv):
             found.add(SIMILARITIES[op.similarity].header)
             if op.weights.bits == 4:

@@ -131,6 +131,15 @@ def requantization(
     return Requantization(multiplier, offset, shift, minimum, maximum)
 
 
+def square_root(value: Int) -> Int:
+    """Return floor(sqrt(value)), value 0..2**62 - 1. Twin: mcu_root_u64."""
+    root = np.sqrt(value.astype(np.float64)).astype(np.int64)
+    # The float root is off by one at most.
+    root -= np.square(root) > value
+    root += np.square(root + 1) <= value
+    return root
+
+
 def fraction(numerator: Int, denominator: Int, bits: int) -> Int:
     """Return numerator / denominator in units of 2**-bits, rounded to nearest, ties up.
 

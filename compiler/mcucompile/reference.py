@@ -19,6 +19,7 @@ from mcucompile.errors import ProjectError
 from mcucompile.ir import Array, Format, Graph, Op, Source, Tensor, verify
 from mcucompile.numerics import Requantization
 from mcucompile.ops import INTEGER_OPERATORS
+from mcucompile.ops.softmax import Exponentials
 from mcucompile.ops.window import Window
 
 FOLDER = "reference"
@@ -29,7 +30,7 @@ FILES = (GRAPH_FILE, ARRAYS_FILE, SAMPLES_FILE)
 _VERSION = 1
 _PARTS: Mapping[str, type[Any]] = {
     part.__name__: part
-    for part in (Format, Source, Tensor, Weights, Requantization, Window, *INTEGER_OPERATORS.values())
+    for part in (Format, Source, Tensor, Weights, Requantization, Window, Exponentials, *INTEGER_OPERATORS.values())
 }
 
 

@@ -8,17 +8,18 @@ import numpy as np
 
 from mcucompile.errors import ModelError
 from mcucompile.frontends.builder import Activation, Builder, Constant, Value
-from mcucompile.frontends.refusals import RefusalError
+from mcucompile.frontends.movement import expand
+from mcucompile.frontends.refusals import RefusalError, constants_only
 from mcucompile.ir import Shape, Source
-from mcucompile.ops import Add, Clip, Extremum, Lookup, Multiply
+from mcucompile.ops import Add, Clip, Extremum, Lookup, MatMul, Multiply
 from mcucompile.ops.formula import applied
 
 
 def matmul(builder: Builder, a: Value, b: Value) -> Activation:
-    """numpy.matmul of an activation and a constant matrix or vector, whichever side it is on."""
-    if isinstance(a, Activation) and isinstance(b, Activation):
-        raise RefusalError("multiplies two activations", "make one side a constant weight")
+    """numpy.matmul of two activations, or of one and a constant matrix or vector on either side."""
     shape = _product_shape(builder.source, a.shape, b.shape)
+    if isinstance(a, Activation) and isinstance(b, Activation):
+        return _matmul_activations(builder, a, b, shape)
     if isinstance(a, Activation) and isinstance(b, np.ndarray):
         matrix = _matrix(b)
         return builder.reshape(builder.dense(a, (matrix if matrix.ndim == 2 else matrix[:, None]).T, None), shape)
@@ -32,6 +33,18 @@ def matmul(builder: Builder, a: Value, b: Value) -> Activation:
         y = builder.transpose(builder.dense(builder.transpose(b, swap), rows, None), swap)
         return builder.reshape(y, shape)
     raise constants_only()
+
+
+def _matmul_activations(builder: Builder, a: Activation, b: Activation, shape: Shape) -> Activation:
+    builder.require_real(a, b)
+    first = builder.reshape(a, (1, *a.shape)) if len(a.shape) == 1 else a
+    second = builder.reshape(b, (*b.shape, 1)) if len(b.shape) == 1 else b
+    lead = np.broadcast_shapes(first.shape[:-2], second.shape[:-2])
+    batches = []
+    for x in (first, second):
+        whole = x if math.prod(x.shape[:-2]) == 1 else expand(builder, x, (*lead, *x.shape[-2:]))
+        batches.append(builder.reshape(whole, (math.prod(whole.shape[:-2]), *x.shape[-2:])))
+    return builder.reshape(builder.emit(MatMul, tuple(batches)), shape)
 
 
 def gemm(builder: Builder, a: Value, b: Value, addend: Value, alpha: float, beta: float) -> Activation:
@@ -48,9 +61,9 @@ def gemm(builder: Builder, a: Value, b: Value, addend: Value, alpha: float, beta
 def add(builder: Builder, a: Value, b: Value) -> Activation:
     """Return a + b."""
     if isinstance(a, Activation):
-        return builder.pair(Add, a, b) if isinstance(b, Activation) else builder.affine(a, np.ones(()), b)
+        return builder.pair(Add, a, b) if isinstance(b, Activation) else _scaled_by(builder, a, np.ones(()), b)
     if isinstance(b, Activation):
-        return builder.affine(b, np.ones(()), a)
+        return _scaled_by(builder, b, np.ones(()), a)
     raise constants_only()
 
 
@@ -59,7 +72,7 @@ def subtract(builder: Builder, a: Value, b: Value) -> Activation:
     if isinstance(b, np.ndarray):
         return add(builder, a, np.asarray(-b.astype(np.float64)))
     if isinstance(a, np.ndarray):
-        return builder.affine(b, np.array(-1.0), a)
+        return _scaled_by(builder, b, np.array(-1.0), a)
     return builder.pair(Add, a, b, subtracts=True)
 
 
@@ -68,10 +81,22 @@ def multiply(builder: Builder, a: Value, b: Value) -> Activation:
     if isinstance(a, Activation) and isinstance(b, Activation):
         return builder.pair(Multiply, a, b)
     if isinstance(a, Activation) and isinstance(b, np.ndarray):
-        return builder.affine(a, b, np.zeros(()))
+        return _scaled_by(builder, a, b, np.zeros(()))
     if isinstance(b, Activation) and isinstance(a, np.ndarray):
-        return builder.affine(b, a, np.zeros(()))
+        return _scaled_by(builder, b, a, np.zeros(()))
     raise constants_only()
+
+
+def _scaled_by(builder: Builder, x: Activation, scale: Constant, offset: Constant) -> Activation:
+    """Return x * scale + offset, x broadcast to the constants' shape if that is larger."""
+    try:
+        wide = np.broadcast_shapes(x.shape, scale.shape, offset.shape)
+    except ValueError as error:
+        shape = scale.shape if scale.size > 1 else offset.shape
+        raise ModelError(
+            builder.source, f"combines {x.shape} with a constant of shape {shape}", "export the model again"
+        ) from error
+    return builder.affine(expand(builder, x, wide), scale, offset)
 
 
 def total(builder: Builder, values: Sequence[Value]) -> Value:
@@ -162,13 +187,6 @@ def inferred_shape(source: Source, shape: Shape, wanted: Sequence[int]) -> Shape
     if -1 in wanted and (known == 0 or math.prod(shape) % known):
         raise ModelError(source, f"cannot give {shape} the shape {list(wanted)}", "export the model again")
     return tuple(math.prod(shape) // known if n == -1 else n for n in wanted)
-
-
-def constants_only() -> RefusalError:
-    """Return what is said of a node none of whose inputs depends on the graph's input."""
-    return RefusalError(
-        "computes on constants only", "simplify the exported model (onnx-simplifier), or export it in eval mode"
-    )
 
 
 def _matrix(values: Constant) -> Constant:

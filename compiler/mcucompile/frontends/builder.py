@@ -14,7 +14,7 @@ from mcucompile.frontends.names import UniqueNames, short_name
 from mcucompile.frontends.refusals import RefusalError
 from mcucompile.ir import Format, Graph, Op, Shape, Source, Tensor, build_graph
 from mcucompile.lowering import RealOp
-from mcucompile.ops import Affine, ArgMax, Dense, FourView, Relu, Reshape, Softmax, Transpose
+from mcucompile.ops import Affine, ArgMax, Dense, FourView, LogSoftmax, Relu, Reshape, Softmax, Transpose
 
 # No board here has the flash or the RAM for this many numbers; it bounds what a hostile file can ask for.
 MAX_ELEMENTS = 1 << 26
@@ -167,11 +167,15 @@ class Builder:
             return self.reshape(x, tuple(x.shape[axis] for axis in permutation))
         return replace(self.emit(Transpose, (x,), part=part, permutation=tuple(permutation)), kind=x.kind)
 
-    def softmax(self, x: Activation, axis: int) -> Activation:
-        """Softmax along one axis, counted from the front; the axes after it are 1 long."""
+    def softmax(self, x: Activation, axis: int, *, logarithm: bool = False) -> Activation:
+        """Softmax along one axis, counted from the front, or its logarithm."""
         self.require_real(x)
         flat = self.with_last_axis(x, axis)
-        return self.reshape(self.emit(Softmax, (flat,)), x.shape)
+        y = self.emit(LogSoftmax if logarithm else Softmax, (flat,))
+        if math.prod(x.shape[axis + 1 :]) == 1:
+            return self.reshape(y, x.shape)
+        last = len(x.shape) - 1
+        return self.transpose(y, (*range(axis), last, *range(axis, last)), part="_back")
 
     def arg_max(
         self, x: Activation, axis: int, *, keep: bool, smallest: bool = False, last: bool = False
@@ -198,12 +202,11 @@ class Builder:
         return self.emit(FourView, (x,), zone_height=zone_height, zone_width=zone_width, shift=shift)
 
     def with_last_axis(self, x: Activation, axis: int) -> Activation:
-        """Return x with its axes after `axis`, which must be 1 long, dropped."""
-        if math.prod(x.shape[axis + 1 :]) != 1:
-            raise RefusalError(
-                f"works along axis {axis} of {x.shape}", "move that axis to the end before, with Transpose"
-            )
-        return self.reshape(x, x.shape[: axis + 1])
+        """Return x with one axis last; those after it are dropped if they are 1 long, else moved before it."""
+        if math.prod(x.shape[axis + 1 :]) == 1:
+            return self.reshape(x, x.shape[: axis + 1])
+        order = [other for other in range(len(x.shape)) if other != axis]
+        return self.transpose(x, (*order, axis), part="_moved")
 
     def require_real(self, *values: Activation) -> None:
         """Refuse the input's integers and indices where real numbers are computed with."""

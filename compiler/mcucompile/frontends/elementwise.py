@@ -8,7 +8,7 @@ from mcucompile.errors import ModelError
 from mcucompile.frontends import arithmetic
 from mcucompile.frontends.builder import Activation, Builder, Constant, Value
 from mcucompile.frontends.movement import expand
-from mcucompile.frontends.refusals import RefusalError
+from mcucompile.frontends.refusals import RefusalError, constants_only
 from mcucompile.ops import Lookup, PRelu
 from mcucompile.ops.formula import Formula, applied
 
@@ -65,4 +65,4 @@ def where(builder: Builder, condition: Constant, a: Value, b: Value) -> Value:
         return builder.affine(kept, mask, np.where(condition, 0.0, b))
     if isinstance(b, Activation):
         return builder.affine(expand(builder, b, shape), 1 - mask, np.where(condition, a, 0.0))
-    raise arithmetic.constants_only()
+    raise constants_only()

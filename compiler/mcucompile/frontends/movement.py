@@ -7,10 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from mcucompile.errors import ModelError
-from mcucompile.frontends.arithmetic import constants_only
 from mcucompile.frontends.builder import Activation, Builder, Constant, Value
 from mcucompile.frontends.convolution import as_image, as_planes
-from mcucompile.frontends.refusals import RefusalError
+from mcucompile.frontends.refusals import RefusalError, constants_only
 from mcucompile.ir import Shape
 from mcucompile.ops import Concat, Take
 from mcucompile.ops.take import FILL

@@ -10,7 +10,14 @@ import numpy as np
 from onnx import TensorProto
 
 from mcucompile.errors import ModelError
-from mcucompile.frontends import arithmetic, onnx_convolution, onnx_elementwise, onnx_movement, onnx_windows
+from mcucompile.frontends import (
+    arithmetic,
+    onnx_convolution,
+    onnx_elementwise,
+    onnx_movement,
+    onnx_normalization,
+    onnx_windows,
+)
 from mcucompile.frontends.builder import Activation, Builder, Kind, Value
 from mcucompile.frontends.onnx_node import Converter, Node
 from mcucompile.frontends.refusals import RefusalError
@@ -126,17 +133,6 @@ def _batch_normalization(node: Node, builder: Builder) -> Value:
     return arithmetic.batch_norm(builder, x, scale, bias, mean, variance, float(node.attributes.get("epsilon", 1e-5)))
 
 
-def _softmax(node: Node, builder: Builder) -> Value:
-    x = node.activation()
-    rank = len(x.shape)
-    if node.opset >= 13:
-        return builder.softmax(x, node.axis(-1, rank))
-    # Before opset 13 the axes from `axis` on are one: softmax of the matrix that Flatten would make.
-    axis = node.axis(1, rank) if rank > 1 else 0
-    flat = builder.reshape(x, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))
-    return builder.reshape(builder.softmax(flat, 1), x.shape)
-
-
 def _arg_extreme(*, smallest: bool) -> Converter:
     def convert(node: Node, builder: Builder) -> Value:
         x = node.activation()
@@ -201,7 +197,6 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "Reshape"): _reshape,
     ("", "Shape"): _shape,
     ("", "Size"): _size,
-    ("", "Softmax"): _softmax,
     ("", "Squeeze"): _squeeze,
     ("", "Sub"): _sub,
     ("", "Transpose"): _transpose,
@@ -211,6 +206,7 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     **onnx_windows.CONVERTERS,
     **onnx_movement.CONVERTERS,
     **onnx_elementwise.CONVERTERS,
+    **onnx_normalization.CONVERTERS,
 }
 
 _TRANSFORMS = "Gemm, MatMul, Add, Relu, BatchNormalization, Softmax, ArgMax, Reshape or Transpose"
@@ -220,7 +216,6 @@ _ADVICE = {
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear", "QLinearMatMul", "MatMulInteger", "QGemm"), _FLOAT_MODEL),
     **dict.fromkeys(("If", "Loop", "Scan"), "export the model without control flow"),
     **dict.fromkeys(("LSTM", "GRU", "RNN"), "use a feed-forward network"),
-    "LogSoftmax": "use Softmax, or leave it out: it does not change which output is largest",
 }
 
 

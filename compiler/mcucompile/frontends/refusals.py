@@ -24,6 +24,13 @@ class RefusalError(Exception):
         super().__init__(f"{reason}; {fix}")
 
 
+def constants_only() -> RefusalError:
+    """Return what is said of a node none of whose inputs depends on the graph's input."""
+    return RefusalError(
+        "computes on constants only", "simplify the exported model (onnx-simplifier), or export it in eval mode"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """A node that cannot be compiled, why, and what to do."""

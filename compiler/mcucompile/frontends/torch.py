@@ -37,7 +37,7 @@ from mcucompile.frontends.files import MAX_FILE_BYTES, read_file
 from mcucompile.frontends.names import c_name, first_line, label
 from mcucompile.frontends.refusals import Refusal, RefusalError, unsupported
 from mcucompile.frontends.torch_call import Call
-from mcucompile.frontends.torch_ops import CONVERTERS, advice
+from mcucompile.frontends.torch_ops import ADVICE, CONVERTERS
 from mcucompile.ir import Format, Graph, Shape, Source
 
 _INPUT_FORMATS = {
@@ -168,7 +168,7 @@ def _convert(node: fx.Node, source: Source, values: Mapping[fx.Node, Any], build
     if not unknown and not any(isinstance(values[read], Activation) for read in node.all_input_nodes):
         return _evaluated(node, target, arguments)
     if name not in CONVERTERS:
-        raise RefusalError("is not supported", advice(name))
+        raise RefusalError("is not supported", ADVICE)
     if unknown:
         return None
     type_ = _type(node)
@@ -196,7 +196,7 @@ def _function(node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
         return arguments[0]
     if node.target in _INTEGER_FUNCTIONS and all(isinstance(value, int) for value in arguments):
         return node.target(*arguments)
-    raise RefusalError("is not supported", advice(""))
+    raise RefusalError("is not supported", ADVICE)
 
 
 def _evaluated(node: fx.Node, target: torch._ops.OpOverload, arguments: Mapping[str, Any]) -> Any:

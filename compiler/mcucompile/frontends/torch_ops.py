@@ -6,7 +6,14 @@ Source of every rule: the operator's documentation at pytorch.org/docs.
 
 import math
 
-from mcucompile.frontends import arithmetic, torch_convolution, torch_elementwise, torch_movement, torch_windows
+from mcucompile.frontends import (
+    arithmetic,
+    torch_convolution,
+    torch_elementwise,
+    torch_movement,
+    torch_normalization,
+    torch_windows,
+)
 from mcucompile.frontends.builder import Builder, Kind, Value
 from mcucompile.frontends.refusals import RefusalError
 from mcucompile.frontends.torch_call import Call, Converter
@@ -123,11 +130,6 @@ def _batch_norm(call: Call, builder: Builder) -> Value:
     return arithmetic.batch_norm(builder, x, scale, bias, mean, variance, float(call.arguments["eps"]))
 
 
-def _softmax(call: Call, builder: Builder) -> Value:
-    x = call.activation()
-    return builder.softmax(x, call.axis("dim", len(x.shape)))
-
-
 def _arg_extreme(*, smallest: bool) -> Converter:
     def convert(call: Call, builder: Builder) -> Value:
         x = call.activation()
@@ -167,7 +169,6 @@ def _four_view(call: Call, builder: Builder) -> Value:
 CONVERTERS: dict[str, Converter] = {
     "aten::_native_batch_norm_legit": _batch_norm,
     "aten::_native_batch_norm_legit_no_training": _batch_norm,
-    "aten::_softmax": _softmax,
     "aten::_to_copy": _to_type,
     "aten::_unsafe_view": _view,
     "aten::add": _add,
@@ -185,6 +186,7 @@ CONVERTERS: dict[str, Converter] = {
     "aten::flatten": _flatten,
     "aten::linear": _linear,
     "aten::matmul": _matmul,
+    "aten::bmm": _matmul,
     "aten::mm": _matmul,
     "aten::mul": _multiply,
     "aten::native_batch_norm": _batch_norm,
@@ -194,7 +196,6 @@ CONVERTERS: dict[str, Converter] = {
     "aten::relu": _relu,
     "aten::reshape": _view,
     "aten::rsub": _reverse_subtract,
-    "aten::softmax": _softmax,
     "aten::squeeze": _squeeze,
     "aten::sub": _subtract,
     "aten::t": _reverse_axes,
@@ -208,14 +209,8 @@ CONVERTERS: dict[str, Converter] = {
     **torch_movement.CONVERTERS,
     **torch_windows.CONVERTERS,
     **torch_elementwise.CONVERTERS,
-}
-_ADVICE = {
-    **dict.fromkeys(("aten::log_softmax", "aten::_log_softmax"), "leave it out: it does not change the largest output"),
+    **torch_normalization.CONVERTERS,
 }
 
 
-def advice(operator: str) -> str:
-    """Return what to do about an operator that is not supported."""
-    return _ADVICE.get(
-        operator, "build the module from Linear, ReLU, BatchNorm1d, Flatten, Dropout, Softmax, argmax and FourView"
-    )
+ADVICE = "build the module from Linear, convolutions, pooling, normalisations, element-wise functions and reshapes"

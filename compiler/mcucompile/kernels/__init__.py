@@ -14,6 +14,7 @@ from mcucompile.kernels.plain import PLAIN_KERNELS
 from mcucompile.kernels.plain_elementwise import ELEMENTWISE_KERNELS
 from mcucompile.kernels.plain_movement import MOVEMENT_KERNELS
 from mcucompile.kernels.plain_pairs import PAIR_KERNELS
+from mcucompile.kernels.plain_rows import ROW_KERNELS
 from mcucompile.kernels.plain_windows import WINDOW_KERNELS
 
 _SUMS = (DENSE_MULTIPLY, DENSE_SHIFT, DENSE_BINS, DENSE_QUARTER_SQUARE)
@@ -27,6 +28,7 @@ KERNELS: tuple[Kernel, ...] = (
     *MOVEMENT_KERNELS,
     *ELEMENTWISE_KERNELS,
     *PAIR_KERNELS,
+    *ROW_KERNELS,
 )
 
 __all__ = ["KERNELS", "Context", "Core", "Cost", "Kernel", "Layer"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mcucompile.errors import QuantizationError
 from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
 from mcucompile.kernels.requantize import requantize_code
-from mcucompile.ops import ArgMax, FourView, IntegerAffine, IntegerSoftmax, Transpose
+from mcucompile.ops import ArgMax, FourView, IntegerAffine, Transpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ class PlainKernel(Kernel):
         return None
 
     def cost(self, layer: Layer) -> Cost:
-        """Count elements of the larger of input and output."""
-        elements = max(math.prod(layer.shapes[0]), math.prod(layer.output_shape))
+        """Count products, or elements of the larger of input and output."""
+        elements = max(layer.op.operations(*layer.shapes), math.prod(layer.shapes[0]), math.prod(layer.output_shape))
         return Cost(self.instructions_per_element * elements, self.table_bytes(layer))
 
     def context(self, layer: Layer) -> Context:
@@ -59,20 +59,6 @@ def _affine_table_bytes(layer: Layer) -> int:
     if not isinstance(op, IntegerAffine):
         raise TypeError(op.kind)
     return len(op.sign) + requantize_code(op.requantize, layer.output_format).table_bytes
-
-
-def _softmax(layer: Layer) -> Context:
-    op = layer.op
-    if not isinstance(op, IntegerSoftmax):
-        raise TypeError(op.kind)
-    classes = layer.shapes[0][-1]
-    return {
-        "rows": math.prod(layer.shapes[0]) // classes,
-        "classes": classes,
-        "table": tuple(int(v) for v in op.table),
-        "bits": op.bits,
-        "maximum": op.maximum,
-    }
 
 
 def _arg_max(layer: Layer) -> Context:
@@ -120,7 +106,6 @@ PLAIN_KERNELS = (
     PlainKernel("plain", "affine", "ops/affine.c.j2", 16, _affine, _affine_table_bytes),
     PlainKernel("plain", "relu", "ops/relu.c.j2", 6, _relu),
     PlainKernel("plain", "transpose", "ops/transpose.c.j2", 6, _transpose),
-    PlainKernel("plain", "softmax", "ops/softmax.c.j2", 150, _softmax, lambda _layer: 512),
     PlainKernel("plain", "arg_max", "ops/arg_max.c.j2", 5, _arg_max),
     PlainKernel("plain", "four_view", "ops/four_view.c.j2", 22, four_view_context),
 )

@@ -55,7 +55,6 @@ def _multiply(layer: Layer) -> Context:
         **_pair(layer),
         "zero_points": op.zero_points,
         "dropped": op.dropped,
-        "half": 1 << op.dropped >> 1,
         "unsigned": op.is_unsigned(*layer.formats),
         "requantize": requantize_code(op.requantize, layer.output_format),
     }

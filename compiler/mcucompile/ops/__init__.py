@@ -15,9 +15,12 @@ from mcucompile.ops.conv import Conv, IntegerConv
 from mcucompile.ops.dense import Dense, IntegerDense
 from mcucompile.ops.extremum import Extremum, IntegerExtremum
 from mcucompile.ops.four_view import FourView
+from mcucompile.ops.log_softmax import IntegerLogSoftmax, LogSoftmax
 from mcucompile.ops.lookup import IntegerInterpolation, IntegerLookup, Lookup
+from mcucompile.ops.matmul import IntegerMatMul, MatMul
 from mcucompile.ops.max_pool import MaxPool
 from mcucompile.ops.multiply import IntegerMultiply, Multiply
+from mcucompile.ops.normalize import IntegerNormalize, Normalize
 from mcucompile.ops.prelu import IntegerPRelu, PRelu
 from mcucompile.ops.reduce import IntegerExtreme, IntegerSum, Reduce
 from mcucompile.ops.relu import IntegerRelu, Relu
@@ -47,6 +50,9 @@ REAL_OPERATORS: tuple[type[RealOp], ...] = (
     PRelu,
     Multiply,
     Extremum,
+    LogSoftmax,
+    Normalize,
+    MatMul,
 )
 # Those with weights, which have an encoding.
 WEIGHTED_OPERATORS = (Dense, Conv)
@@ -75,6 +81,9 @@ INTEGER_OPERATORS: dict[str, type[Op]] = {
         IntegerPRelu,
         IntegerMultiply,
         IntegerExtremum,
+        IntegerLogSoftmax,
+        IntegerNormalize,
+        IntegerMatMul,
     )
 }
 
@@ -102,15 +111,21 @@ __all__ = [
     "IntegerExtreme",
     "IntegerExtremum",
     "IntegerInterpolation",
+    "IntegerLogSoftmax",
     "IntegerLookup",
+    "IntegerMatMul",
     "IntegerMultiply",
+    "IntegerNormalize",
     "IntegerPRelu",
     "IntegerRelu",
     "IntegerSoftmax",
     "IntegerSum",
+    "LogSoftmax",
     "Lookup",
+    "MatMul",
     "MaxPool",
     "Multiply",
+    "Normalize",
     "PRelu",
     "Reduce",
     "Relu",
