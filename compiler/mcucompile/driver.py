@@ -260,7 +260,7 @@ def quantize_model(
         parse_weights(options.weights, real),
         options.csd_terms,
         activations=parse_activations(options.activations, real),
-        corrects_bias=options.bias_correction,
+        corrects_rounding=options.bias_correction,
     )
     progress("measuring")
     measured = statistics.measure(real, integers, calibration.codes)

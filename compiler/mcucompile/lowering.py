@@ -32,7 +32,7 @@ class Lowering:
         encoding: the weight encoding for this operator.
         activation_bits: 8 or 16, of a stored output.
         terms: how many signed powers of two a requantization multiplier may have.
-        corrects_bias: biases take back what rounding the weights moves the mean by.
+        corrects_rounding: biases, and weights not yet rounded, take back what rounding weights does to a sum.
     """
 
     formats: tuple[Format, ...]
@@ -42,7 +42,7 @@ class Lowering:
     encoding: Encoding
     activation_bits: int
     terms: int
-    corrects_bias: bool
+    corrects_rounding: bool
 
     @property
     def multipliers(self) -> tuple[int, ...]:

@@ -78,7 +78,7 @@ def quantize(
     terms: int,
     *,
     activations: Choice[int] = Choice(8, {}),
-    corrects_bias: bool = True,
+    corrects_rounding: bool = True,
 ) -> Graph:
     """Return the graph of integers: formats on every tensor, encoded weights, proven accumulators.
 
@@ -88,7 +88,8 @@ def quantize(
         weights: encodings.
         terms: signed powers of two in a requantization multiplier, 1..3.
         activations: bits of each layer's stored output, 8 or 16.
-        corrects_bias: biases take back what rounding the weights moves the mean by; never with guessed ranges.
+        corrects_rounding: biases, and weights not yet rounded, take back what rounding weights does to a sum;
+            never with guessed ranges.
 
     Raises:
         QuantizationError: an operator cannot be expressed, or an accumulator could overflow.
@@ -107,7 +108,7 @@ def quantize(
                 encoding=weights.of(op.name),
                 activation_bits=activations.of(op.name),
                 terms=terms,
-                corrects_bias=corrects_bias and not calibration.guessed,
+                corrects_rounding=corrects_rounding and not calibration.guessed,
             )
         )
         ops.append(lowered.op)

@@ -15,6 +15,8 @@ CLASSES = 10
 PIXELS = 28 * 28
 # Called after each epoch with its number from 1, the number of epochs and the mean training loss.
 Progress = Callable[[int, int, float], None]
+# Makes another batch (n, ...) from a batch, at random.
+Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +59,18 @@ def dense_layers(sizes: tuple[int, ...]) -> OrderedDict[str, nn.Module]:
     return layers
 
 
-def fit(model: nn.Module, inputs: Tensor, labels: Tensor, recipe: Recipe, progress: Progress | None = None) -> None:
-    """Train a model in place on inputs (n, ...) and labels (n,); the order of the samples follows the seed.
+def fit(
+    model: nn.Module,
+    inputs: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    progress: Progress | None = None,
+    augment: Augment = lambda batch, _generator: batch,
+) -> None:
+    """Train a model in place on inputs (n, ...) and labels (n,).
 
-    Leaves the model in evaluation mode.
+    The order of the samples, and what `augment` does to a batch, follow the seed. Leaves the model in
+    evaluation mode.
     """
     generator = torch.Generator().manual_seed(recipe.seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
@@ -74,7 +84,7 @@ def fit(model: nn.Module, inputs: Tensor, labels: Tensor, recipe: Recipe, progre
         order = torch.randperm(len(inputs), generator=generator)
         for index in torch.split(order, recipe.batch):
             optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(model(inputs[index]), labels[index])
+            loss = nn.functional.cross_entropy(model(augment(inputs[index], generator)), labels[index])
             torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()

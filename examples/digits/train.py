@@ -10,6 +10,7 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import click
 import numpy as np
@@ -75,6 +76,21 @@ def hold_out(digits: Digits, count: int) -> Digits:
     )
 
 
+def write_metrics(folder: Path, test_images: int, accuracies: dict[str, float]) -> None:
+    """Write metrics.json: accuracies (0..1) by network, beside those that were measured on as many images before."""
+    path = folder / "metrics.json"
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    before = known["accuracy"] if known.get("test_images") == test_images else {}
+    metrics = {"test_images": test_images, "accuracy": dict(sorted((before | accuracies).items()))}
+    path.write_text(json.dumps(metrics, indent=2) + "\n")
+
+
+def stop(error: UserError) -> NoReturn:
+    """Say what is wrong, and where, and end the program."""
+    click.echo(f"error: {error.where}\n  {error.problem}\n  fix: {error.fix}", err=True)
+    sys.exit(error.exit_code)
+
+
 @click.command(help=__doc__)
 @click.option("--data", type=click.Path(path_type=Path, exists=True), help="mnist.npz or a folder of IDX files.")
 @click.option("--download-to", type=click.Path(path_type=Path), default=HERE / "data", help="Used without --data.")
@@ -98,11 +114,9 @@ def main(data: Path | None, download_to: Path, output: Path, epochs: int | None,
             accuracies = train_all(digits, networks, output, bar)
         if not held_out:
             write_samples(digits, output)
-            metrics = {"test_images": len(digits.test_images), "accuracy": accuracies}
-            (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+            write_metrics(output, len(digits.test_images), accuracies)
     except UserError as error:
-        click.echo(f"error: {error.where}\n  {error.problem}\n  fix: {error.fix}", err=True)
-        sys.exit(error.exit_code)
+        stop(error)
 
 
 if __name__ == "__main__":

@@ -57,11 +57,41 @@ def _linear(nodes: _Nodes, name: str, layer: nn.Linear) -> None:
     nodes.add("Gemm", name, *constants, transB=1)
 
 
+def _conv(nodes: _Nodes, name: str, layer: nn.Conv2d) -> None:
+    constants = [nodes.constant(f"{name}.weight", layer.weight)]
+    if layer.bias is not None:
+        constants.append(nodes.constant(f"{name}.bias", layer.bias))
+    nodes.add(
+        "Conv",
+        name,
+        *constants,
+        strides=list(layer.stride),
+        pads=[int(size) for size in layer.padding] * 2,
+        dilations=list(layer.dilation),
+        group=layer.groups,
+    )
+
+
+def _max_pool(nodes: _Nodes, name: str, layer: nn.MaxPool2d) -> None:
+    size, stride = _pair(layer.kernel_size), _pair(layer.stride)
+    nodes.add("MaxPool", name, kernel_shape=size, strides=stride, pads=_pair(layer.padding) * 2)
+
+
+def _pair(size: int | tuple[int, ...]) -> list[int]:
+    return [size, size] if isinstance(size, int) else list(size)
+
+
+def _unsqueeze(nodes: _Nodes, name: str, _layer: nn.Unflatten) -> None:
+    shape = f"{name}.axis"
+    nodes.initializers.append(numpy_helper.from_array(np.array([1]), shape))
+    nodes.add("Unsqueeze", name, shape)
+
+
 def _relu(nodes: _Nodes, name: str, _layer: nn.ReLU) -> None:
     nodes.add("Relu", name)
 
 
-def _batch_norm(nodes: _Nodes, name: str, layer: nn.BatchNorm1d) -> None:
+def _batch_norm(nodes: _Nodes, name: str, layer: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
     assert layer.running_mean is not None
     assert layer.running_var is not None
     constants = {
@@ -83,8 +113,12 @@ _EXPORTS: dict[type[nn.Module], Callable[[_Nodes, str, nn.Module], None]] = {
     FourView: _four_view,  # type: ignore[dict-item]
     nn.Flatten: _flatten,  # type: ignore[dict-item]
     nn.Linear: _linear,  # type: ignore[dict-item]
+    nn.Conv2d: _conv,  # type: ignore[dict-item]
+    nn.MaxPool2d: _max_pool,  # type: ignore[dict-item]
+    nn.Unflatten: _unsqueeze,  # type: ignore[dict-item]
     nn.ReLU: _relu,  # type: ignore[dict-item]
     nn.BatchNorm1d: _batch_norm,  # type: ignore[dict-item]
+    nn.BatchNorm2d: _batch_norm,  # type: ignore[dict-item]
     nn.Dropout: _nothing,  # type: ignore[dict-item]
     nn.Identity: _nothing,  # type: ignore[dict-item]
 }
@@ -103,11 +137,20 @@ def _refusal(layer: nn.Module) -> str | None:
     """Return why a layer cannot be exported, None if it can."""
     if type(layer) not in _EXPORTS:
         return "no ONNX form here"
+    reason = None
     if isinstance(layer, nn.Flatten) and (layer.start_dim, layer.end_dim) != (1, -1):
-        return "only start_dim=1, end_dim=-1 keeps the batch"
-    if isinstance(layer, nn.BatchNorm1d) and layer.running_mean is None:
-        return "it has no running statistics"
-    return None
+        reason = "only start_dim=1, end_dim=-1 keeps the batch"
+    elif isinstance(layer, nn.Unflatten) and (layer.dim != 1 or [*layer.unflattened_size][:-1] != [1]):
+        reason = "only Unflatten(1, (1, n)) adds the axis of channels"
+    elif isinstance(layer, nn.Conv2d) and (layer.padding_mode != "zeros" or isinstance(layer.padding, str)):
+        reason = "only padding by a number of zeros"
+    elif isinstance(layer, nn.MaxPool2d) and (
+        layer.ceil_mode or layer.return_indices or _pair(layer.dilation) != [1, 1]
+    ):
+        reason = "only without ceil_mode, return_indices and dilation"
+    elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) and layer.running_mean is None:
+        reason = "it has no running statistics"
+    return reason
 
 
 def _fold_standardize(layers: list[tuple[str, nn.Module]]) -> list[tuple[str, nn.Module]]:
@@ -144,8 +187,9 @@ def to_onnx(module: nn.Module, input_shape: Sequence[int], name: str) -> onnx.Mo
     """Build the ONNX model (IR 10, opset 21) of a trained sequential module.
 
     Args:
-        module: nn.Sequential, may be nested, in evaluation mode, of FourView, Flatten, Linear, ReLU,
-            BatchNorm1d, Dropout, Identity, and Standardize directly before a Linear (folded into it).
+        module: nn.Sequential, may be nested, in evaluation mode, of FourView, Flatten, Unflatten(1, (1, n)),
+            Linear, Conv2d, MaxPool2d, ReLU, BatchNorm1d, BatchNorm2d, Dropout, Identity, and Standardize
+            directly before a Linear (folded into it).
         input_shape: of one sample, without the batch.
         name: of the graph.
     Returns:

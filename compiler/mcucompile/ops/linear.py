@@ -7,13 +7,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from mcucompile.encodings import Codebook, Weights
+from mcucompile.encodings import Codebook, Encoding, Weights
 from mcucompile.errors import QuantizationError
 from mcucompile.ir import Array, Format, Source
 from mcucompile.lowering import Lowering, best_format, code_limits, largest
 from mcucompile.numerics import INT32_MAX, Int, Real, Requantization, requantization
+from mcucompile.ops.rounding import Spread, round_together, spread_of
 
 _CHANNEL_CLIPS = np.linspace(1.0, 0.4, 31)
 # A bias in steps of a product, and how much smaller than an output's step that step may be.
@@ -65,20 +65,20 @@ def lower_linear(lowering: Lowering, layer: LinearLayer) -> LoweredLinear:
     if not np.isfinite(weight).all():
         raise QuantizationError(layer.source, "a weight is not a finite number", "re-train or repair the model")
     codebooks = list(lowering.encoding.codebooks(weight, _value_bits(lowering, weight)))
-    codebook = codebooks[0]
-    if codebook.per_channel:
+    rounding = _Rounding(lowering.encoding, layer, spread_of(layer.rows) if lowering.corrects_rounding else None)
+    if codebooks[0].per_channel:
+        codebook = codebooks[0]
         format_ = lowering.output_format(signed=not layer.relu)
-        scale = _channel_scales(lowering, layer, codebook, format_)
+        codes, scale = _channel_scales(lowering, rounding, codebook, format_)
     else:
-        codebook = _best_codebook(lowering, layer, codebooks)
+        codebook, codes = _best_codebook(rounding, codebooks)
         scale = np.array([codebook.scale])
         format_ = fitted_format(lowering, source.scale * codebook.scale, signed=not layer.relu)
-    codes = lowering.encoding.encode(weight, codebook, scale[:, None])
     weights = Weights(
         lowering.encoding.name, lowering.encoding.bits, codes, codebook.values, scale, codebook.parameters
     )
     bias = layer.bias
-    if lowering.corrects_bias:
+    if lowering.corrects_rounding:
         # What rounding the weights moves the mean of each sum by, the bias takes back (Nagel et al.,
         # arXiv:1906.04721, section 4.2, with the mean from samples).
         mean = _of_outputs(layer, layer.rows.mean(axis=1, dtype=np.float64))
@@ -93,6 +93,34 @@ def lower_linear(lowering: Lowering, layer: LinearLayer) -> LoweredLinear:
         multipliers=lowering.multipliers,
     )
     return LoweredLinear(weights, requantize, format_)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rounding:
+    """How a layer's weights become codes.
+
+    Attributes:
+        spread: how weights take over each other's errors; None rounds each for itself.
+    """
+
+    encoding: Encoding
+    layer: LinearLayer
+    spread: tuple[Spread, ...] | None
+
+    def codes(self, codebook: Codebook, scale: Real) -> tuple[Int, Real]:
+        """Return codes, (n_out, n_in), and the mean squared error of each output's sum, for scale (n_out, 1)."""
+        weight = self.layer.weight
+
+        def round_(some: Real) -> tuple[Int, Real]:
+            # The weights of one input, or all of them.
+            codes = self.encoding.encode(some, codebook, scale)
+            return codes, codebook.values[codes] * scale
+
+        if self.spread is not None:
+            return round_together(weight, round_, self.spread)
+        codes, rounded = round_(weight)
+        importance = _of_outputs(self.layer, np.mean(np.square(self.layer.rows, dtype=np.float64), axis=1)) + 1e-12
+        return codes, (np.square(weight - rounded) * importance).sum(axis=1)
 
 
 def some_rows(rows: Array) -> Array:
@@ -132,41 +160,40 @@ def _value_bits(lowering: Lowering, weight: Real) -> int:
     return max(int(math.log2(INT32_MAX / (widest * 2 * reach))), 2)
 
 
-def _channel_scales(lowering: Lowering, layer: LinearLayer, codebook: Codebook, format_: Format) -> Real:
-    """Return (n_out,) scales: each the one with the least error among those with an exact multiplier."""
-    weight = layer.weight
-    importance = _of_outputs(layer, np.mean(np.square(layer.rows, dtype=np.float64), axis=1)) + 1e-12
+def _channel_scales(lowering: Lowering, rounding: _Rounding, codebook: Codebook, format_: Format) -> tuple[Int, Real]:
+    """Return codes and (n_out,) scales: each the one with the least error among those with an exact multiplier."""
+    weight = rounding.layer.weight
     limit = int(codebook.values.max())
     unit = format_.scale / lowering.formats[0].scale
     peak = np.abs(weight).max(axis=1)
     peak[peak == 0] = float(peak.max()) or 1.0
     # A dead channel's weights are tiny beside its bias: a scale as tiny would make the bias, in its steps, too
     # large for int32, and no shift reaches the output's steps. What this rounds to 0 is far below a step.
-    widest = 2 * max(lowering.multipliers) * np.abs(layer.bias) / (_LARGEST_BIAS * lowering.formats[0].scale)
+    bias = rounding.layer.bias
+    widest = 2 * max(lowering.multipliers) * np.abs(bias) / (_LARGEST_BIAS * lowering.formats[0].scale)
     least = np.maximum(widest, _LEAST_GAIN * unit)
+    clips = np.maximum(peak / limit * _CHANNEL_CLIPS[:, None], least)
+    candidates = np.stack([nearest_exact(clip / unit, lowering.multipliers) * unit for clip in clips])
+    # Neighbouring clips have the same exact scale: only steps to another one are tried.
+    steps = np.cumsum(np.diff(candidates, axis=0, prepend=candidates[:1]) != 0, axis=0)
     best = np.full(len(weight), np.inf)
-    scales = np.ones(len(weight))
-    for clip in _CHANNEL_CLIPS:
-        scale = nearest_exact(np.maximum(peak / limit * clip, least) / unit, lowering.multipliers) * unit
-        rounded = codebook.values[lowering.encoding.encode(weight, codebook, scale[:, None])] * scale[:, None]
-        error = (np.square(weight - rounded) * importance).sum(axis=1)
+    scales = candidates[0]
+    codes = np.zeros(weight.shape, dtype=np.int64)
+    for step in range(int(steps.max()) + 1):
+        scale = candidates[np.argmax(steps == step, axis=0), np.arange(len(weight))]
+        found, error = rounding.codes(codebook, scale[:, None])
         better = error < best
         best = np.where(better, error, best)
         scales = np.where(better, scale, scales)
-    return scales
+        codes[better] = found[better]
+    return codes, scales
 
 
-def _best_codebook(lowering: Lowering, layer: LinearLayer, codebooks: list[Codebook]) -> Codebook:
-    """Return the codebook whose sums differ least on the calibration samples."""
-    groups, _, n_in = layer.rows.shape
-    rows = layer.rows.astype(np.float64)
-
-    def output_error(codebook: Codebook) -> float:
-        codes = lowering.encoding.encode(layer.weight, codebook, np.array([[codebook.scale]]))
-        difference: npt.NDArray[np.float64] = layer.weight - codebook.values[codes] * codebook.scale
-        return float(np.mean(np.square(rows @ difference.reshape(groups, -1, n_in).transpose(0, 2, 1))))
-
-    return min(codebooks, key=output_error)
+def _best_codebook(rounding: _Rounding, codebooks: list[Codebook]) -> tuple[Codebook, Int]:
+    """Return the codebook whose sums differ least, and the codes of the weights."""
+    tried = [(codebook, *rounding.codes(codebook, np.array([[codebook.scale]]))) for codebook in codebooks]
+    codebook, codes, _ = min(tried, key=lambda candidate: float(candidate[2].sum()))
+    return codebook, codes
 
 
 def fitted_format(lowering: Lowering, unit: float, *, signed: bool) -> Format:
