@@ -19,7 +19,7 @@ from mcucompile.ir import Array
 from mcucompile.verify import classes
 from mnist_data import DIGITS, RESULTS, ROOT, test_set
 
-EXAMPLES = ("dense_784_16_10", "four_view_64_16_10", "dense_784_100_100_10")
+EXAMPLES = ("dense_784_16_10", "four_view_64_16_10", "dense_784_100_100_10", "cnn")
 ENCODINGS = ("int8", "int4", "log4", "dlq4", "dlq4half")
 HIDDEN_SIZES = (1000, 600, 200, 100, 80, 60, 40, 20, 10)
 

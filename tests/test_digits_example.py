@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 from click.testing import CliRunner
+from mcucompile.driver import Options, quantize_model
 from mcucompile.errors import SamplesError
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "digits"
@@ -18,9 +19,10 @@ sys.path.insert(0, str(EXAMPLE))
 import mlp  # noqa: E402 - the example's scripts import each other as a user's do
 import mnist  # noqa: E402
 import train  # noqa: E402
+import train_cnn  # noqa: E402
 
 # Share of the 500 committed test images: about a point below what each model reaches.
-BOUNDS = {"dense_784_16_10": 0.955, "four_view_64_16_10": 0.965, "dense_784_100_100_10": 0.98}
+BOUNDS = {"dense_784_16_10": 0.955, "four_view_64_16_10": 0.965, "dense_784_100_100_10": 0.98, "cnn": 0.985}
 IDX_NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
@@ -120,6 +122,31 @@ def test_plain_network_learns_and_is_exported(archive, tmp_path):
     assert layers == ["Cast", "Flatten", "Gemm", "Relu", "Gemm", "Relu", "Gemm"]
 
 
+def test_convolutional_network_learns_is_exported_and_repeats(archive, arrays, tmp_path):
+    for folder in ("a", "b"):
+        arguments = ["--data", str(archive), "--output", str(tmp_path / folder), "--epochs", "15"]
+        result = CliRunner().invoke(train_cnn.main, arguments, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+    for file in ("metrics.json", "models/cnn.onnx"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+    path = tmp_path / "a" / "models" / "cnn.onnx"
+    accuracy = json.loads((tmp_path / "a" / "metrics.json").read_text())["accuracy"]["cnn"]
+    assert (logits(path, arrays[2]).argmax(1) == arrays[3]).mean() == pytest.approx(accuracy)
+    assert accuracy > 0.5
+    layers = [node.op_type for node in onnx.load(path).graph.node]
+    assert layers == ["Cast", "Unsqueeze", *["Conv", "Relu"] * 3, "Flatten", "Gemm"]
+
+
+@pytest.mark.parametrize("weights", ["int8", "int4"])
+def test_committed_convolutional_network_keeps_its_accuracy_in_integers(weights):
+    images, labels = np.load(EXAMPLE / "test_images.npy"), np.load(EXAMPLE / "test_labels.npy")
+    options = Options(weights=weights)
+    graph = quantize_model(EXAMPLE / "models" / "cnn.onnx", EXAMPLE / "calibration.npy", options).graph
+    assert sum(op.operations(*graph.shapes_of(op)) for op in graph.layers) <= 80_000
+    guesses = graph.run(images.reshape(-1, *graph.input.shape).astype(np.int64)).reshape(500, -1).argmax(1)
+    assert (guesses == labels).mean() >= BOUNDS["cnn"]
+
+
 @pytest.mark.parametrize("folder", ["", "MNIST/raw"])
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_idx_files_give_the_same_arrays_as_the_archive(arrays, archive, tmp_path, folder, suffix):
@@ -161,6 +188,17 @@ def test_damaged_idx_file_is_a_clear_error(tmp_path, data):
     path.write_bytes(data)
     with pytest.raises(SamplesError, match="download the file again"):
         mnist.read_idx(path)
+
+
+def test_metrics_keep_what_was_measured_on_as_many_images(tmp_path):
+    train.write_metrics(tmp_path, 100, {"b": 0.5})
+    train.write_metrics(tmp_path, 100, {"a": 0.25})
+    assert json.loads((tmp_path / "metrics.json").read_text()) == {
+        "test_images": 100,
+        "accuracy": {"a": 0.25, "b": 0.5},
+    }
+    train.write_metrics(tmp_path, 200, {"a": 0.75})
+    assert json.loads((tmp_path / "metrics.json").read_text()) == {"test_images": 200, "accuracy": {"a": 0.75}}
 
 
 def test_damaged_gzip_and_missing_files_are_clear_errors(tmp_path):

@@ -202,8 +202,11 @@ def test_exported_nodes_keep_the_names_of_the_layers():
 def test_export_lists_every_layer_it_does_not_know():
     module = nn.Sequential(
         OrderedDict(
-            image=nn.Unflatten(1, (1, 28)),
-            conv=nn.Conv2d(1, 2, 3),
+            image=nn.Unflatten(2, (1, 28)),
+            conv=nn.Conv2d(1, 2, 3, padding="same"),
+            reflected=nn.Conv2d(1, 2, 3, padding=1, padding_mode="reflect"),
+            pool=nn.MaxPool2d(2, ceil_mode=True),
+            shrunk=nn.AdaptiveAvgPool2d(1),
             flat=nn.Flatten(2),
             norm=nn.BatchNorm1d(4, track_running_stats=False),
             alone=Standardize(torch.tensor(0.0), torch.tensor(1.0)),
@@ -212,10 +215,41 @@ def test_export_lists_every_layer_it_does_not_know():
     )
     with pytest.raises(UnsupportedError) as caught:
         to_onnx(module.eval(), (28, 28), "network")
-    for part in ("'image' (Unflatten", "'conv' (Conv2d", "'flat' (Flatten", "'norm' (BatchNorm1d", "'alone' (Stand"):
+    layers = (
+        "image' (Unflatten",
+        "conv' (Conv2d",
+        "reflected' (Conv2d",
+        "pool' (MaxPool2d",
+        "shrunk' (AdaptiveAvgPool2d",
+    )
+    for part in (*layers, "'flat' (Flatten", "'norm' (BatchNorm1d", "'alone' (Stand"):
         assert part in caught.value.problem
     assert "'act'" not in caught.value.problem
     assert "FourView" in caught.value.fix
+
+
+def test_exported_convolutions_compute_what_the_module_computes(tmp_path):
+    torch.manual_seed(3)
+    module = nn.Sequential(
+        OrderedDict(
+            image=nn.Unflatten(1, (1, 8)),
+            conv=nn.Conv2d(1, 4, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2)),
+            norm=nn.BatchNorm2d(4),
+            act=nn.ReLU(),
+            pool=nn.MaxPool2d(2, stride=1, padding=1),
+            deep=nn.Conv2d(4, 8, 3, groups=4, bias=False),
+            flat=nn.Flatten(),
+            fc=nn.Linear(144, 3),
+        )
+    )
+    module(torch.rand(64, 8, 9))
+    path = tmp_path / "network.onnx"
+    export_onnx(module.eval(), path, (8, 9), "network")
+    images = np.random.default_rng(5).integers(0, 256, (7, 8, 9), dtype=np.uint8)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        expected = module(torch.from_numpy(images).float()).numpy()
+    np.testing.assert_allclose(session.run(None, {"input": images})[0], expected, rtol=1e-4, atol=1e-3)
 
 
 def test_export_refuses_a_module_that_is_not_sequential():

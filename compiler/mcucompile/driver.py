@@ -56,7 +56,7 @@ class Options:
         toolchain: "auto", "gcc" or "zig".
         no_multiply: the firmware may hold no multiply or divide, whatever the core has.
         csd_terms: signed powers of two in a requantization multiplier, 1..3.
-        bias_correction: biases take back what rounding the weights moves the mean by on the samples.
+        bias_correction: biases, and weights not yet rounded, take back what rounding weights does on the samples.
         streaming: whether layers run row by row: "auto" if whole tensors do not fit, "never" or "always".
         name: prefix of the C names; default: from the model file.
     """
