@@ -72,7 +72,7 @@ def _model_options(command: Callable[..., None]) -> Callable[..., None]:
             "--bias-correction/--no-bias-correction",
             default=True,
             show_default=True,
-            help="Let biases take back what rounding the weights moves the mean by on the samples.",
+            help="Let biases and other weights take back what rounding a weight does on the samples.",
         ),
         click.option("--no-multiply", is_flag=True, help="Prove that the firmware holds no multiply and no divide."),
         click.option(
