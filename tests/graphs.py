@@ -6,6 +6,7 @@ import numpy as np
 from graphs_convolution import CONVOLUTIONS
 from graphs_elementwise import ELEMENTWISE_GRAPHS
 from graphs_movement import MOVEMENT_GRAPHS
+from graphs_recurrent import RECURRENT_GRAPHS
 from graphs_windows import WINDOW_GRAPHS
 from mcucompile.ir import Format, Graph, Op, Source, Tensor, build_graph
 from mcucompile.ops import Add, Affine, ArgMax, Dense, FourView, Relu, Reshape, Softmax, Transpose
@@ -118,4 +119,5 @@ GRAPHS: dict[str, Callable[[np.random.Generator], Graph]] = {
     **WINDOW_GRAPHS,
     **MOVEMENT_GRAPHS,
     **ELEMENTWISE_GRAPHS,
+    **RECURRENT_GRAPHS,
 }

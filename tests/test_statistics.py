@@ -13,9 +13,10 @@ from graphs import GRAPHS, dense, graph
 from mcucompile.calibrate import calibrate
 from mcucompile.encodings import ENCODINGS
 from mcucompile.ir import Array, Graph
+from mcucompile.ops import weights_of
 from mcucompile.passes import simplify
 from mcucompile.quantize import parse_weights, quantize
-from mcucompile.statistics import BINS, Statistics, measure, weights_of
+from mcucompile.statistics import BINS, Statistics, measure
 
 DENSE = MODELS / "dense_784_100_100_10.onnx"
 

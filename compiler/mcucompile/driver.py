@@ -21,7 +21,7 @@ from mcucompile.errors import ModelError, UserError
 from mcucompile.frontends.onnx import load_onnx
 from mcucompile.ir import Array, Graph
 from mcucompile.kernels import Core
-from mcucompile.ops import IntegerConv, IntegerDense
+from mcucompile.ops import weights_of
 from mcucompile.output import put_in_place, scratch_directory, write_files
 from mcucompile.passes import simplify
 from mcucompile.plan import Arena, Budget, Limits, PlannedLayer, budget, choose_streams, plan_arena, select_kernels
@@ -334,7 +334,7 @@ def _limits(board: Board) -> Limits:
 def _refuse_hopeless(compiled: Compiled) -> None:
     """Refuse a model that no encoding can bring onto the board: even one bit a weight is too much."""
     limit = compiled.board.memory.flash_bytes
-    weights = sum(op.weights.codes.size for op in compiled.graph.ops if isinstance(op, IntegerDense | IntegerConv))
+    weights = sum(weights.codes.size for op in compiled.graph.ops for weights in weights_of(op))
     if limit and weights > 8 * limit:
         raise ModelError(
             compiled.graph.source.file,
@@ -439,8 +439,8 @@ def _layer_facts(graph: Graph, planned: PlannedLayer, measured: LayerStatistics)
         "flash_bytes": planned.cost.flash_bytes,
         "estimated_instructions": planned.cost.instructions,
     }
-    if isinstance(op, IntegerDense | IntegerConv):
-        facts |= {"weights": op.weights.encoding, "weights_chosen": op.weights.parameters}
+    for weights in weights_of(op)[:1]:
+        facts |= {"weights": weights.encoding, "weights_chosen": weights.parameters}
     return facts | {
         "range": [measured.minimum, measured.maximum],
         "sqnr_db": measured.sqnr_db,

@@ -13,7 +13,7 @@ from mcucompile import __version__
 from mcucompile.emit_stream import row_form, stream_context
 from mcucompile.encodings import ENCODINGS
 from mcucompile.ir import Graph, Tensor
-from mcucompile.ops import ArgMax, IntegerConv, IntegerDense, IntegerNormalize
+from mcucompile.ops import ArgMax, IntegerConv, IntegerDense, IntegerNormalize, IntegerRecurrent, weights_of
 from mcucompile.plan import Arena, PlannedLayer
 from mcucompile.resources import resource_dir
 from mcucompile.similarities import SIMILARITIES
@@ -64,6 +64,7 @@ def emit_model(model: Model) -> dict[str, str]:
     layers = [_layer(model, i, names[i]) for i in range(len(model.layers))]
     streams = [stream_context(graph, model.arena, s, model.layers, layers) for s in model.arena.streams]
     reach = max((layer.get("reach", 0) for layer in layers), default=0)
+    shared = {table.suffix: table for layer in layers for table in layer.get("shared_tables", ())}
     context = {
         "version": __version__,
         "model": graph.name,
@@ -77,6 +78,7 @@ def emit_model(model: Model) -> dict[str, str]:
         "hash_bytes": [f"0x{byte:02x}" for byte in model.digest],
         "headers": headers(model),
         "quarter_square_reach": reach,
+        "shared_tables": tuple(shared.values()),
         "quarter_squares": tuple(n * n // 4 for n in range(-reach, reach + 1)) if reach else (),
     }
     files = {
@@ -128,9 +130,11 @@ def headers(model: Model) -> tuple[str, ...]:
         op = planned.layer.op
         if isinstance(op, IntegerNormalize):
             found.add("mcu_normalize.h")
-        if isinstance(op, IntegerDense | IntegerConv):
+        if isinstance(op, IntegerRecurrent):
+            found.add("mcu_recurrent.h")
+        if isinstance(op, IntegerDense | IntegerConv | IntegerRecurrent):
             found.add(SIMILARITIES[op.similarity].header)
-            if op.weights.bits == 4:
+            if weights_of(op)[0].bits == 4:
                 found.add("encoding/nibble.h")
             if planned.kernel.name == "shift":
                 found.add("encoding/log.h")
@@ -184,10 +188,11 @@ def _title(planned: PlannedLayer) -> str:
     op = layer.op
     sizes = f"{_shape(layer.shapes[0])} -> {_shape(layer.output_shape)}"
     formats = f"{layer.formats[0]} -> {layer.output_format}"
-    if isinstance(op, IntegerDense | IntegerConv):
+    if isinstance(op, IntegerDense | IntegerConv | IntegerRecurrent):
         formula = SIMILARITIES[op.similarity].formula
-        summary = ENCODINGS[op.weights.encoding].summary
-        chosen = f" ({op.weights.parameters})" if op.weights.parameters else ""
+        weights = weights_of(op)[0]
+        summary = ENCODINGS[weights.encoding].summary
+        chosen = f" ({weights.parameters})" if weights.parameters else ""
         return f"{op.name}: {op.kind} {sizes}, {formula}; {summary}{chosen}; {formats}; kernel '{planned.kernel.name}'"
     return f"{op.name}: {op.kind.replace('_', ' ')} {sizes}, {formats}"
 

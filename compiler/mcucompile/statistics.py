@@ -6,13 +6,14 @@ elements of a tensor and all samples: 6 dB are about one bit. None stands for no
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
 from mcucompile.encodings import Weights
-from mcucompile.ir import Array, Graph, Op
+from mcucompile.ir import Array, Graph
 from mcucompile.numerics import Real
+from mcucompile.ops import weights_of
 
 BINS = 16
 # Enough for a decibel; more samples cost time and change nothing that people act on.
@@ -136,12 +137,6 @@ def measure(real: Graph, graph: Graph, codes: Array) -> Statistics:
             )
         )
     return Statistics(len(chosen), _short(exact[source].min()), _short(exact[source].max()), tuple(layers))
-
-
-def weights_of(op: Op) -> tuple[Weights, ...]:
-    """Return the encoded weights among an operator's fields."""
-    values = (getattr(op, field.name) for field in fields(op))
-    return tuple(value for value in values if isinstance(value, Weights))
 
 
 def _sample_count(real: Graph) -> int:

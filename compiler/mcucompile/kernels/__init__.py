@@ -16,12 +16,18 @@ from mcucompile.kernels.plain_movement import MOVEMENT_KERNELS
 from mcucompile.kernels.plain_pairs import PAIR_KERNELS
 from mcucompile.kernels.plain_rows import ROW_KERNELS
 from mcucompile.kernels.plain_windows import WINDOW_KERNELS
+from mcucompile.kernels.recurrent import RecurrentKernel
 
 _SUMS = (DENSE_MULTIPLY, DENSE_SHIFT, DENSE_BINS, DENSE_QUARTER_SQUARE)
 
 KERNELS: tuple[Kernel, ...] = (
     *_SUMS,
     *(ConvPatches(kernel.name, "conv", "kernels/conv_patches.c.j2", kernel) for kernel in _SUMS),
+    *(
+        RecurrentKernel(kernel.name, kind, f"kernels/{kind}.c.j2", kernel)
+        for kind in ("lstm", "gru")
+        for kernel in _SUMS
+    ),
     FOUR_VIEW_UNROLLED,
     *PLAIN_KERNELS,
     *WINDOW_KERNELS,

@@ -15,19 +15,23 @@ from mcucompile.ops.conv import Conv, IntegerConv
 from mcucompile.ops.dense import Dense, IntegerDense
 from mcucompile.ops.extremum import Extremum, IntegerExtremum
 from mcucompile.ops.four_view import FourView
+from mcucompile.ops.gru import Gru, IntegerGru
 from mcucompile.ops.log_softmax import IntegerLogSoftmax, LogSoftmax
 from mcucompile.ops.lookup import IntegerInterpolation, IntegerLookup, Lookup
+from mcucompile.ops.lstm import IntegerLstm, Lstm
 from mcucompile.ops.matmul import IntegerMatMul, MatMul
 from mcucompile.ops.max_pool import MaxPool
 from mcucompile.ops.multiply import IntegerMultiply, Multiply
 from mcucompile.ops.normalize import IntegerNormalize, Normalize
 from mcucompile.ops.prelu import IntegerPRelu, PRelu
+from mcucompile.ops.recurrent import IntegerRecurrent, Recurrent
 from mcucompile.ops.reduce import IntegerExtreme, IntegerSum, Reduce
 from mcucompile.ops.relu import IntegerRelu, Relu
 from mcucompile.ops.reshape import Reshape
 from mcucompile.ops.softmax import IntegerSoftmax, Softmax
 from mcucompile.ops.take import Take
 from mcucompile.ops.transpose import Transpose
+from mcucompile.ops.weighted import weights_of
 
 REAL_OPERATORS: tuple[type[RealOp], ...] = (
     Dense,
@@ -47,6 +51,8 @@ REAL_OPERATORS: tuple[type[RealOp], ...] = (
     Concat,
     Lookup,
     Clip,
+    Lstm,
+    Gru,
     PRelu,
     Multiply,
     Extremum,
@@ -55,7 +61,7 @@ REAL_OPERATORS: tuple[type[RealOp], ...] = (
     MatMul,
 )
 # Those with weights, which have an encoding.
-WEIGHTED_OPERATORS = (Dense, Conv)
+WEIGHTED_OPERATORS = (Dense, Conv, Recurrent)
 INTEGER_OPERATORS: dict[str, type[Op]] = {
     operator.__name__: operator
     for operator in (
@@ -78,6 +84,8 @@ INTEGER_OPERATORS: dict[str, type[Op]] = {
         IntegerLookup,
         IntegerInterpolation,
         IntegerClip,
+        IntegerLstm,
+        IntegerGru,
         IntegerPRelu,
         IntegerMultiply,
         IntegerExtremum,
@@ -101,6 +109,7 @@ __all__ = [
     "Dense",
     "Extremum",
     "FourView",
+    "Gru",
     "IntegerAdd",
     "IntegerAffine",
     "IntegerAveragePool",
@@ -110,27 +119,33 @@ __all__ = [
     "IntegerDense",
     "IntegerExtreme",
     "IntegerExtremum",
+    "IntegerGru",
     "IntegerInterpolation",
     "IntegerLogSoftmax",
     "IntegerLookup",
+    "IntegerLstm",
     "IntegerMatMul",
     "IntegerMultiply",
     "IntegerNormalize",
     "IntegerPRelu",
+    "IntegerRecurrent",
     "IntegerRelu",
     "IntegerSoftmax",
     "IntegerSum",
     "LogSoftmax",
     "Lookup",
+    "Lstm",
     "MatMul",
     "MaxPool",
     "Multiply",
     "Normalize",
     "PRelu",
+    "Recurrent",
     "Reduce",
     "Relu",
     "Reshape",
     "Softmax",
     "Take",
     "Transpose",
+    "weights_of",
 ]

@@ -12,12 +12,14 @@ from mcucompile.encodings import Codebook, Encoding, Weights
 from mcucompile.errors import QuantizationError
 from mcucompile.ir import Array, Format, Source
 from mcucompile.lowering import Lowering, best_format, code_limits, largest
-from mcucompile.numerics import INT32_MAX, Int, Real, Requantization, requantization
+from mcucompile.numerics import INT32_MAX, Int, Real, Requantization, requantization, short_multipliers
 from mcucompile.ops.rounding import Spread, round_together, spread_of
 
 _CHANNEL_CLIPS = np.linspace(1.0, 0.4, 31)
 # A bias in steps of a product, and how much smaller than an output's step that step may be.
 _LARGEST_BIAS, _LEAST_GAIN = 2.0**29, 2.0**-24
+# Multipliers where the output's format is given: within 0.8 % of any gain.
+_GIVEN_TERMS, _GIVEN_WIDTH = 4, 7
 # Rows of inputs that moments are taken over; more do not change which scale is best.
 MAX_ROWS = 4096
 
@@ -32,6 +34,7 @@ class LinearLayer:
         bias: (n_out,).
         relu: the result is clamped at 0 and at `ceiling`.
         rows: (groups, rows, n_in) real inputs from the samples; outputs are split evenly over groups.
+        format: of the result, None to choose the best one.
     """
 
     source: Source
@@ -40,6 +43,7 @@ class LinearLayer:
     relu: bool
     ceiling: float
     rows: Array
+    format: Format | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,16 +68,21 @@ def lower_linear(lowering: Lowering, layer: LinearLayer) -> LoweredLinear:
     source, weight = lowering.formats[0], layer.weight
     if not np.isfinite(weight).all():
         raise QuantizationError(layer.source, "a weight is not a finite number", "re-train or repair the model")
-    codebooks = list(lowering.encoding.codebooks(weight, _value_bits(lowering, weight)))
+    multipliers = lowering.multipliers
+    if layer.format is not None:
+        # One scale for all weights cannot be fitted to a format that is given: the multiplier is fitted instead.
+        multipliers = short_multipliers(max(lowering.terms, _GIVEN_TERMS), _GIVEN_WIDTH)
+    codebooks = list(lowering.encoding.codebooks(weight, _value_bits(lowering, weight, max(multipliers))))
     rounding = _Rounding(lowering.encoding, layer, spread_of(layer.rows) if lowering.corrects_rounding else None)
     if codebooks[0].per_channel:
         codebook = codebooks[0]
-        format_ = lowering.output_format(signed=not layer.relu)
+        format_ = layer.format or lowering.output_format(signed=not layer.relu)
         codes, scale = _channel_scales(lowering, rounding, codebook, format_)
     else:
         codebook, codes = _best_codebook(rounding, codebooks)
         scale = np.array([codebook.scale])
-        format_ = fitted_format(lowering, source.scale * codebook.scale, signed=not layer.relu)
+        unit = source.scale * codebook.scale
+        format_ = layer.format or fitted_format(lowering, unit, signed=not layer.relu)
     weights = Weights(
         lowering.encoding.name, lowering.encoding.bits, codes, codebook.values, scale, codebook.parameters
     )
@@ -90,7 +99,7 @@ def lower_linear(lowering: Lowering, layer: LinearLayer) -> LoweredLinear:
         minimum=minimum,
         maximum=maximum,
         zero_point=format_.zero_point,
-        multipliers=lowering.multipliers,
+        multipliers=multipliers,
     )
     return LoweredLinear(weights, requantize, format_)
 
@@ -150,13 +159,13 @@ def _of_outputs(layer: LinearLayer, of_groups: Real) -> Real:
     return np.repeat(of_groups, len(layer.weight) // len(of_groups), axis=0)
 
 
-def _value_bits(lowering: Lowering, weight: Real) -> int:
+def _value_bits(lowering: Lowering, weight: Real, multiplier: int) -> int:
     """Return how large a weight's integer may be so that no sum can leave int32."""
     source = lowering.formats[0]
     magnitude = np.abs(weight)
     row = float((magnitude.sum(axis=1) / (magnitude.max() or 1.0)).max())
     reach = max(abs(source.minimum), source.maximum) * max(row, 1.0)
-    widest = max(lowering.multipliers) * 2
+    widest = multiplier * 2
     return max(int(math.log2(INT32_MAX / (widest * 2 * reach))), 2)
 
 

@@ -1,11 +1,12 @@
 """Prove that no accumulator and no intermediate of requantize can leave int32, for any input."""
 
+from collections.abc import Iterable, Iterator
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from mcucompile.errors import QuantizationError
-from mcucompile.ir import Format, Graph
+from mcucompile.ir import Format, Graph, Op
 from mcucompile.numerics import INT32_MAX, Int, Requantization
 
 
@@ -19,6 +20,14 @@ class Accumulates(Protocol):
         """Return the smallest and largest accumulator of each channel for any input."""
 
 
+@runtime_checkable
+class AccumulatesOften(Protocol):
+    """An integer operator with several sums, each requantized."""
+
+    def accumulations(self, *formats: Format) -> Iterable[tuple[Requantization, Int, Int]]:
+        """Yield each requantization with the smallest and largest accumulators of its channels for any input."""
+
+
 def check_accumulators(graph: Graph) -> Graph:
     """Return the graph unchanged, or name the layer whose worst input overflows.
 
@@ -26,10 +35,11 @@ def check_accumulators(graph: Graph) -> Graph:
     over the actual weights; the generated C relies on it.
     """
     for op in graph.ops:
-        if not isinstance(op, Accumulates):
-            continue
-        low, high = op.accumulator_bounds(*(graph.tensors[name].stored for name in op.inputs))
-        worst = int(np.max(op.requantize.worst(low, high)))
+        formats = [graph.tensors[name].stored for name in op.inputs]
+        worst = max(
+            (int(np.max(requantize.worst(low, high))) for requantize, low, high in _accumulations(op, formats)),
+            default=0,
+        )
         if worst > INT32_MAX:
             excess = worst.bit_length() - 31
             raise QuantizationError(
@@ -38,3 +48,10 @@ def check_accumulators(graph: Graph) -> Graph:
                 f"give '{op.name}' fewer inputs or an encoding with fewer bits (--weights {op.name}=int4)",
             )
     return graph
+
+
+def _accumulations(op: Op, formats: list[Format]) -> Iterator[tuple[Requantization, Int, Int]]:
+    if isinstance(op, AccumulatesOften):
+        yield from op.accumulations(*formats)
+    elif isinstance(op, Accumulates):
+        yield op.requantize, *op.accumulator_bounds(*formats)
