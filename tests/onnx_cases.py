@@ -10,6 +10,7 @@ from onnx import TensorProto, helper
 from onnx.helper import make_node
 from onnx_cases_elementwise import ELEMENTWISE_CASES
 from onnx_cases_movement import MOVEMENT_CASES
+from onnx_cases_recurrent import RECURRENT_CASES
 from onnx_cases_windows import WINDOW_CASES
 
 Random = np.random.Generator
@@ -364,4 +365,5 @@ CASES: dict[str, Case] = {
     **WINDOW_CASES,
     **MOVEMENT_CASES,
     **ELEMENTWISE_CASES,
+    **RECURRENT_CASES,
 }

@@ -9,6 +9,7 @@ from mcucompile.nn import FourView
 from torch import Tensor, nn
 from torch_modules_elementwise import ELEMENTWISE_MODULES
 from torch_modules_movement import MOVEMENT_MODULES
+from torch_modules_recurrent import RECURRENT_MODULES
 from torch_modules_windows import WINDOW_MODULES
 
 Forward = Callable[[nn.ModuleDict, Tensor], Tensor]
@@ -106,6 +107,7 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     **WINDOW_MODULES,
     **MOVEMENT_MODULES,
     **ELEMENTWISE_MODULES,
+    **RECURRENT_MODULES,
 }
 
 

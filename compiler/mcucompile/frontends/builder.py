@@ -73,9 +73,15 @@ class Builder:
         return Activation(tensor, shape, Kind.REAL if format_ is None else Kind.BYTES)
 
     def finish(self, name: str, result: Activation) -> Graph:
-        """Return the verified graph."""
+        """Return the verified graph of the operators that the result needs."""
         source = Source(self.file, name, "Graph")
-        return build_graph(name, tuple(self._inputs), (result.tensor,), tuple(self._ops), source)
+        needed = {result.tensor}
+        ops: list[Op] = []
+        for op in reversed(self._ops):
+            if op.output in needed:
+                needed.update(op.inputs)
+                ops.append(op)
+        return build_graph(name, tuple(self._inputs), (result.tensor,), tuple(reversed(ops)), source)
 
     def rename(self, result: Activation, tensor: str) -> Activation:
         """Give an output of the node the name it has in the user's model, if that is free and nothing reads it yet."""

@@ -66,10 +66,12 @@ class NodeReader:
             raise RefusalError(f"its further output '{label(extra[0])}' is used", "use only the node's first output")
         named: dict[str, Activation] = {}
         for name, value in zip(node.output, outputs, strict=False):
-            if isinstance(value, Activation) and value.tensor not in named:
+            if name and isinstance(value, Activation) and value.tensor not in named:
                 named[value.tensor] = self.builder.rename(value, label(name))
         return tuple(
-            replace(value, tensor=named[value.tensor].tensor) if isinstance(value, Activation) else value
+            replace(value, tensor=named[value.tensor].tensor)
+            if isinstance(value, Activation) and value.tensor in named
+            else value
             for value in outputs
         )
 

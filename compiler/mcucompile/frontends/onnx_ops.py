@@ -16,6 +16,7 @@ from mcucompile.frontends import (
     onnx_elementwise,
     onnx_movement,
     onnx_normalization,
+    onnx_recurrent,
     onnx_windows,
 )
 from mcucompile.frontends.builder import Activation, Builder, Kind, Value
@@ -207,6 +208,7 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     **onnx_movement.CONVERTERS,
     **onnx_elementwise.CONVERTERS,
     **onnx_normalization.CONVERTERS,
+    **onnx_recurrent.CONVERTERS,
 }
 
 _TRANSFORMS = "Gemm, MatMul, Add, Relu, BatchNormalization, Softmax, ArgMax, Reshape or Transpose"
@@ -215,7 +217,7 @@ _ADVICE = {
     **dict.fromkeys(("LpPool", "GlobalLpPool", "MaxUnpool", "MaxRoiPool"), "use MaxPool or AveragePool"),
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear", "QLinearMatMul", "MatMulInteger", "QGemm"), _FLOAT_MODEL),
     **dict.fromkeys(("If", "Loop", "Scan"), "export the model without control flow"),
-    **dict.fromkeys(("LSTM", "GRU", "RNN"), "use a feed-forward network"),
+    "RNN": "use LSTM or GRU",
 }
 
 

@@ -12,6 +12,7 @@ from mcucompile.frontends import (
     torch_elementwise,
     torch_movement,
     torch_normalization,
+    torch_recurrent,
     torch_windows,
 )
 from mcucompile.frontends.builder import Builder, Kind, Value
@@ -210,6 +211,10 @@ CONVERTERS: dict[str, Converter] = {
     **torch_windows.CONVERTERS,
     **torch_elementwise.CONVERTERS,
     **torch_normalization.CONVERTERS,
+    **torch_recurrent.CONVERTERS,
+}
+_ADVICE = {
+    **dict.fromkeys(("aten::log_softmax", "aten::_log_softmax"), "leave it out: it does not change the largest output"),
 }
 
 
