@@ -62,7 +62,16 @@ def _facts(project: Project, compiled: dict[str, Any], bench: Bench | None) -> d
     inputs = _layer_inputs(project)
     weights = sum(layer["flash_bytes"] for layer in layers)
     written_by = {op.output: i for i, op in enumerate(graph.layers)}
-    buffers = [{"layer": written_by.get(one["tensor"], one["first"]), **one} for one in compiled["buffers"]]
+    names = [layer["name"] for layer in layers]
+    # What layers sum up rows in is no tensor, and is called by its own name.
+    buffers = [
+        {
+            "layer": written_by.get(one["tensor"], one["first"]),
+            "name": names[written_by[one["tensor"]]] if one["tensor"] in written_by else one["tensor"],
+            **one,
+        }
+        for one in compiled["buffers"]
+    ]
     arena = {
         "bytes": compiled["arena_bytes"],
         "lower_bound_bytes": compiled["arena_lower_bound_bytes"],
@@ -70,7 +79,6 @@ def _facts(project: Project, compiled: dict[str, Any], bench: Bench | None) -> d
         "buffers": sorted(buffers, key=lambda one: (one["layer"], one["offset"])),
         "streams": compiled["streams"],
     }
-    names = [layer["name"] for layer in layers]
     streamed = {
         i
         for stream in compiled["streams"]
