@@ -18,8 +18,8 @@ from mcucompile.ops.rounding import Spread, round_together, spread_of
 _CHANNEL_CLIPS = np.linspace(1.0, 0.4, 31)
 # A bias in steps of a product, and how much smaller than an output's step that step may be.
 _LARGEST_BIAS, _LEAST_GAIN = 2.0**29, 2.0**-24
-# Multipliers where the output's format is given: within 0.8 % of any gain.
-_GIVEN_TERMS, _GIVEN_WIDTH = 4, 7
+# Multipliers where the output's format is given, by bits of the input: within 0.8 % and 3 % of any gain.
+_GIVEN_TERMS, _GIVEN_WIDTHS = 4, {8: 7, 16: 5}
 # Rows of inputs that moments are taken over; more do not change which scale is best.
 MAX_ROWS = 4096
 
@@ -68,10 +68,7 @@ def lower_linear(lowering: Lowering, layer: LinearLayer) -> LoweredLinear:
     source, weight = lowering.formats[0], layer.weight
     if not np.isfinite(weight).all():
         raise QuantizationError(layer.source, "a weight is not a finite number", "re-train or repair the model")
-    multipliers = lowering.multipliers
-    if layer.format is not None:
-        # One scale for all weights cannot be fitted to a format that is given: the multiplier is fitted instead.
-        multipliers = short_multipliers(max(lowering.terms, _GIVEN_TERMS), _GIVEN_WIDTH)
+    multipliers = _multipliers(lowering, layer.format)
     codebooks = list(lowering.encoding.codebooks(weight, _value_bits(lowering, weight, max(multipliers))))
     rounding = _Rounding(lowering.encoding, layer, spread_of(layer.rows) if lowering.corrects_rounding else None)
     if codebooks[0].per_channel:
@@ -157,6 +154,18 @@ def nearest_exact(gain: Real, multipliers: tuple[int, ...]) -> Real:
 def _of_outputs(layer: LinearLayer, of_groups: Real) -> Real:
     """Return for each output what its group has: (groups, ...) -> (n_out, ...)."""
     return np.repeat(of_groups, len(layer.weight) // len(of_groups), axis=0)
+
+
+def _multipliers(lowering: Lowering, given: Format | None) -> tuple[int, ...]:
+    """Return the allowed multipliers.
+
+    One scale for all weights, which encodings choose as a power of two, cannot be fitted to a format that is given:
+    the multiplier is fitted instead, unless the input's scale gives an exact one.
+    """
+    source = lowering.formats[0]
+    if given is None or math.log2(source.scale / given.scale).is_integer():
+        return lowering.multipliers
+    return short_multipliers(max(lowering.terms, _GIVEN_TERMS), _GIVEN_WIDTHS[source.bits])
 
 
 def _value_bits(lowering: Lowering, weight: Real, multiplier: int) -> int:

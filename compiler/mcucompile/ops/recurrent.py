@@ -6,7 +6,9 @@ operator goes through the sequence in one direction; its weights are stored once
 Integers: the sums over x and over the state before become 16-bit parts of a gate's argument in steps of 2**-f; a
 gate is a table of the sigmoid, in steps of 2**-15, with straight lines between its entries, and
 tanh(z) = 2 sigmoid(2 z) - 1 in steps of 2**-14. What a layer remembers has 16 bits, what it sums over the bits of
-an activation. Everything between two tables is exact but for one rounding of each sum of products.
+an activation. Everything between two tables is exact but for one rounding of each sum of products. On sequences of 60
+steps the states stay within 0.002 (root mean square; 0.0002 with 16-bit activations) of the same layer in float with
+the encoded weights (tests/test_recurrent.py); what rounding the weights adds is usually more.
 """
 
 import math
@@ -29,7 +31,7 @@ from mcucompile.similarities import SIMILARITIES
 # The sigmoid's table reaches from -2**4 to 2**4; beyond, the sigmoid is within 2**-23 of 0 or 1.
 REACH_BITS = 4
 SIGMOID_BITS, TANH_BITS = 15, 14
-# log2 of the table's straight lines for 8-bit and 16-bit states: within 2e-4 and 1.2e-5 of the sigmoid.
+# log2 of the table's straight lines for 8-bit and 16-bit states: within 2.1e-4 and 4e-5 of the sigmoid.
 _SEGMENT_BITS = {8: 8, 16: 10}
 # Steps finer than these are finer than what a table makes of them.
 _FINEST_SUM, _FINEST_MEMORY = 12, TANH_BITS

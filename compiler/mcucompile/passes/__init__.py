@@ -6,6 +6,7 @@ from mcucompile.passes.fold_affine import fold_affine
 from mcucompile.passes.fuse_lookups import fuse_lookups
 from mcucompile.passes.fuse_relu import fuse_relu
 from mcucompile.passes.hoist_elementwise import hoist_elementwise
+from mcucompile.passes.keep_last_step import keep_last_step
 from mcucompile.passes.pool_images import pool_images
 from mcucompile.passes.remove_views import remove_views
 from mcucompile.passes.sink_transposes import sink_transposes
@@ -14,6 +15,7 @@ REAL_PASSES: tuple[Pass, ...] = (
     remove_views,  # first: fewer views to look through
     sink_transposes,  # before folding: a layer and its batch-norm must be on the same layout
     pool_images,  # after it: pools are over channels-last images
+    keep_last_step,  # after sinking: a transposition may stand between a layer and what is taken of it
     hoist_elementwise,  # before folding: an Affine or Relu must touch its layer
     fold_affine,  # before fusing: a batch-norm stands between a layer and its rectifier
     fuse_relu,
