@@ -42,7 +42,7 @@ def test_wide_activations(name: str, has_multiplier: bool, tmp_path: Path) -> No
     real = simplify(ELEMENTWISE_GRAPHS[name](random))
     samples = random.normal(0, 1, (120, *real.input.shape))
     # Without a multiplier, 16-bit inputs need weights with few distinct values.
-    integers = _integers(real, samples, "int16", "int8" if has_multiplier else "dlq4")
+    integers = _integers(real, samples, "int16")
     source = integers.input.stored
     ends = [np.full((1, *real.input.shape), code) for code in (source.minimum, 0, source.maximum)]
     codes = np.concatenate([*ends, as_codes(samples, source)])

@@ -13,7 +13,7 @@ from mcucompile.ir import Array, Graph
 from mcucompile.kernels import KERNELS, Core
 from mcucompile.ops import ArgMax
 from mcucompile.passes import simplify
-from mcucompile.quantize import parse_weights, quantize
+from mcucompile.quantize import parse_activations, parse_weights, quantize
 
 _SEED = 20240501
 
@@ -54,6 +54,22 @@ def test_every_encoding_and_kernel(weights: str, has_multiplier: bool, tmp_path:
             model = plan_model(integers, has_multiplier=has_multiplier)
             program = build_model(model, tmp_path / f"{name}{signed_input}")
             assert np.array_equal(run_model(program, integers, codes), integers.run(codes)), name
+
+
+@pytest.mark.parametrize("has_multiplier", [True, False])
+@pytest.mark.parametrize("weights", ["int8", "int4", "log4", "dlq4"])
+@pytest.mark.parametrize("name", ["dense_signed_middle", "dense_relu_dense", "conv_same", "conv_depthwise"])
+def test_every_kernel_of_sums_takes_16_bits(name: str, weights: str, has_multiplier: bool, tmp_path: Path) -> None:
+    random = np.random.default_rng(_SEED)
+    real = simplify(GRAPHS[name](random))
+    samples = random.normal(0, 1, (60, *real.input.shape))
+    integers = quantize(
+        real, calibrate(real, samples), parse_weights(weights, real), 2, activations=parse_activations("int16", real)
+    )
+    codes = random.integers(integers.input.stored.minimum, integers.input.stored.maximum, (60, *real.input.shape))
+    program = build_model(plan_model(integers, has_multiplier=has_multiplier), tmp_path, flags=("-O1", *SANITIZERS))
+    assert {tensor.stored.bits for tensor in integers.tensors.values()} == {8, 16, 32}
+    assert np.array_equal(run_model(program, integers, codes), integers.run(codes))
 
 
 @pytest.mark.parametrize("has_multiplier", [True, False])

@@ -69,7 +69,9 @@ class DecimalLogQuant(Encoding):
             [[0, 18, 32]]
         """
         levels = 1 << self.level_bits
-        logs = -np.log2(codebook.values[:levels].astype(np.float64))
+        # With few value bits the smallest levels become the integer 0, which is infinitely far from any weight.
+        with np.errstate(divide="ignore"):
+            logs = -np.log2(codebook.values[:levels].astype(np.float64))
         middles = (logs[1:] + logs[:-1]) / 2
         magnitude = np.abs(weight) / scale
         zero = magnitude == 0

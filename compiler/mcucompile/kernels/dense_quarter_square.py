@@ -11,28 +11,31 @@ from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
 
 @dataclass(frozen=True, slots=True)
 class DenseQuarterSquare(Kernel):
-    """For int8 weights on any core; its table takes about 1 KB of flash, shared by all such layers."""
+    """For int8 weights on any core; its table takes about 1 KB of flash, shared by all such layers.
+
+    A 16-bit input is taken in two bytes: x * w = 256 * (x >> 8) * w + (x & 255) * w.
+    """
 
     def refusal(self, layer: Layer, core: Core) -> str | None:  # noqa: ARG002 - any core will do
-        """Refuse encodings whose code is not an 8-bit integer, and inputs that would need a huge table."""
+        """Refuse encodings whose code is not an 8-bit integer, and inputs of more than 16 bits."""
         sums = sums_of(layer)
-        return (
-            None if sums.weights.encoding == "int8" and sums.input.bits == 8 else "needs int8 weights and 8-bit inputs"
-        )
+        is_small = sums.weights.encoding == "int8" and sums.input.bits <= 16
+        return None if is_small else "needs int8 weights and inputs of at most 16 bits"
 
     def cost(self, layer: Layer) -> Cost:
-        """Fifteen instructions for each weight."""
-        return dense_cost(layer, per_weight=15, per_output=4, table_bytes=2 * (2 * self.reach(layer) + 1))
+        """Fifteen instructions for each weight and byte of the input."""
+        per_weight = 15 if sums_of(layer).input.bits == 8 else 32
+        return dense_cost(layer, per_weight=per_weight, per_output=4, table_bytes=2 * (2 * self.reach(layer) + 1))
 
     def context(self, layer: Layer) -> Context:
         """Add the reach of the table that the layer needs."""
-        return {**dense_context(layer), "reach": self.reach(layer)}
+        return {**dense_context(layer), "reach": self.reach(layer), "two_bytes": sums_of(layer).input.bits == 16}
 
     @staticmethod
     def reach(layer: Layer) -> int:
-        """Return the largest |x| + |w|."""
+        """Return the largest |x| + |w|, of one byte of x."""
         source = sums_of(layer).input
-        return max(-source.minimum, source.maximum) + 127
+        return (255 if source.bits == 16 else max(-source.minimum, source.maximum)) + 127
 
 
 DENSE_QUARTER_SQUARE = DenseQuarterSquare("quarter square", "dense", "kernels/dense_quarter_square.c.j2")
