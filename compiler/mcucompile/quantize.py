@@ -9,12 +9,13 @@ from mcucompile.encodings import ENCODINGS, Encoding
 from mcucompile.errors import UserError
 from mcucompile.ir import Format, Graph, Op
 from mcucompile.lowering import Lowering, RealOp
-from mcucompile.ops import WEIGHTED_OPERATORS
+from mcucompile.ops import WEIGHTED_OPERATORS, ArgMax, LogSoftmax, Softmax
 from mcucompile.passes import check_accumulators
 
 T = TypeVar("T")
 # Bits of a stored activation by its name on the command line.
 ACTIVATIONS: Mapping[str, int] = {"int8": 8, "int16": 16}
+_RANKING = (ArgMax, LogSoftmax, Softmax)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ def quantize(
         calibration: of the same graph.
         weights: encodings.
         terms: signed powers of two in a requantization multiplier, 1..3.
-        activations: bits of each layer's stored output, 8 or 16.
+        activations: bits of each layer's stored output, 8 or 16; by default 16 where values are only compared.
         corrects_rounding: biases, and weights not yet rounded, take back what rounding weights does to a sum;
             never with guessed ranges.
 
@@ -106,7 +107,7 @@ def quantize(
                 output=calibration.values[op.output],
                 is_result=_is_result(graph, op.output),
                 encoding=weights.of(op.name),
-                activation_bits=activations.of(op.name),
+                activation_bits=_activation_bits(graph, op, activations),
                 terms=terms,
                 corrects_rounding=corrects_rounding and not calibration.guessed,
             )
@@ -115,6 +116,26 @@ def quantize(
         formats[op.output] = lowered.format
     tensors = {name: replace(graph.tensors[name], format=format_) for name, format_ in formats.items()}
     return check_accumulators(graph.replaced(ops=tuple(ops), tensors=tensors))
+
+
+def _activation_bits(graph: Graph, op: Op, activations: Choice[int]) -> int:
+    """Return the bits of an operator's stored output: the user's choice, but 16 where values are only compared."""
+    is_compared = _is_only_compared(graph, op.output)
+    return (
+        max(activations.default, 16) if is_compared and op.name not in activations.layers else activations.of(op.name)
+    )
+
+
+def _is_only_compared(graph: Graph, tensor: str) -> bool:
+    """Return whether a tensor, possibly through views, is read by nothing but operators that rank its values.
+
+    8 bits let classes tie, and what ranks them takes 16 as easily.
+    """
+    readers = graph.consumers(tensor)
+    return tensor not in graph.outputs and all(
+        isinstance(reader, _RANKING) or (reader.is_view and _is_only_compared(graph, reader.output))
+        for reader in readers
+    )
 
 
 def _is_result(graph: Graph, tensor: str) -> bool:
