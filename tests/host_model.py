@@ -53,10 +53,46 @@ def build_model(model: Model, directory: Path, *, compiler: str = "gcc", flags: 
     return program
 
 
-def run_model(program: Path, graph: Graph, codes: Array) -> Array:
+def build_models(models: list[Model], directory: Path, *, flags: tuple[str, ...] = ("-O1",)) -> Path:
+    """Compile several models with one call; their graphs have different names. The program takes the number of one."""
+    names, sources = [], []
+    for number, model in enumerate(models):
+        folder = directory / f"model_{number}"
+        folder.mkdir(parents=True)
+        # Beside each other: a quoted include looks there first.
+        for name, text in emit_model(model).items():
+            (folder / Path(name).name).write_text(text)
+        (folder / "loop.c").write_text(
+            _MAIN.replace("int main(void)", f"int loop_{number}(void);\nint loop_{number}(void)")
+        )
+        names.append(f"loop_{number}")
+        sources += [folder / "model.c", folder / "loop.c"]
+    calls = "".join(f"    case {number}: return {name}();\n" for number, name in enumerate(names))
+    (directory / "main.c").write_text(
+        "#include <stdlib.h>\n"
+        + "".join(f"int {name}(void);\n" for name in names)
+        + "int main(int count, char **arguments)\n{\n    switch (count > 1 ? atoi(arguments[1]) : -1) {\n"
+        + f"{calls}    default: return 2;\n    }}\n}}\n"
+    )
+    program = directory / "run"
+    command = [
+        "gcc",
+        *WARNINGS,
+        *flags,
+        f"-I{resource_dir('runtime_c')}",
+        "-o",
+        program,
+        directory / "main.c",
+        *sources,
+    ]
+    subprocess.run(command, check=True, timeout=120)
+    return program
+
+
+def run_model(program: Path, graph: Graph, codes: Array, number: int | None = None) -> Array:
     """Run input codes (n, *input shape) and return the results (n, *result shape)."""
     source, result = graph.input, graph.result
-    done = subprocess.run(
-        [program], input=codes.astype(source.stored.dtype).tobytes(), capture_output=True, check=True, timeout=120
-    )
+    command = [program] if number is None else [program, str(number)]
+    data = codes.astype(source.stored.dtype).tobytes()
+    done = subprocess.run(command, input=data, capture_output=True, check=True, timeout=120)
     return np.frombuffer(done.stdout, dtype=result.stored.dtype).reshape(len(codes), *result.shape).astype(np.int64)

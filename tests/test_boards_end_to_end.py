@@ -18,7 +18,7 @@ from mcucompile.encodings import ENCODINGS
 from mcucompile.ir import Graph
 from mcucompile.passes import simplify
 from mcucompile.project import devices, load_project
-from mcucompile.quantize import parse_weights, quantize
+from mcucompile.quantize import Choice, parse_weights, quantize
 from mcucompile.resources import resource_dir
 from mcucompile.targets.boards import Board, list_boards
 from mcucompile.targets.elf import inspect_elf, prove
@@ -81,6 +81,17 @@ def test_every_operator_on_every_core(core: str, name: str, tmp_path: Path) -> N
     shape = (64, *real.input.shape)
     samples = random.integers(0, 256, shape).astype(np.uint8) if real.input.format else random.normal(0, 1, shape)
     graph = quantize(real, calibrate(real, samples), parse_weights("int8", real), 2)
+    _verify(graph, CORES[core], _firmware(graph, CORES[core], tmp_path))
+
+
+@pytest.mark.parametrize("name", ["conv_same", "residual", "dense_softmax", "multiply", "average_pool"])
+@pytest.mark.parametrize("core", CORES)
+def test_activations_of_16_bits_on_every_core(core: str, name: str, tmp_path: Path) -> None:
+    random = np.random.default_rng(7)
+    real = simplify(GRAPHS[name](random))
+    calibration = calibrate(real, random.normal(0, 1, (64, *real.input.shape)))
+    graph = quantize(real, calibration, parse_weights("int8", real), 2, activations=Choice(16, {}))
+    assert any(tensor.stored.bits == 16 for tensor in graph.tensors.values())
     _verify(graph, CORES[core], _firmware(graph, CORES[core], tmp_path))
 
 

@@ -45,7 +45,7 @@ def check_accumulators(graph: Graph) -> Graph:
             raise QuantizationError(
                 op.source,
                 f"the sum can reach {worst}, int32 holds {INT32_MAX}: {excess} bit{'s' * (excess > 1)} too many",
-                f"give '{op.name}' fewer inputs or an encoding with fewer bits (--weights {op.name}=int4)",
+                _fix(graph, op, formats),
             )
     return graph
 
@@ -55,3 +55,13 @@ def _accumulations(op: Op, formats: list[Format]) -> Iterator[tuple[Requantizati
         yield from op.accumulations(*formats)
     elif isinstance(op, Accumulates):
         yield op.requantize, *op.accumulator_bounds(*formats)
+
+
+def _fix(graph: Graph, op: Op, formats: list[Format]) -> str:
+    """Return what makes the sum smaller."""
+    producer = next(
+        (graph.producer(name) for name, format_ in zip(op.inputs, formats, strict=True) if format_.bits > 8), None
+    )
+    if producer is not None:
+        return f"give '{op.name}' 8-bit inputs (--activations {producer.name}=int8) or fewer of them"
+    return f"give '{op.name}' fewer inputs or an encoding with fewer bits (--weights {op.name}=int4)"
