@@ -154,6 +154,22 @@ def conformance_table(results: Results) -> str:
     return markdown(rows)
 
 
+def real_networks_table(results: Results) -> str:
+    """ResNet-8 on CIFAR-10 images and the autoencoder, by weights and activations."""
+    resnet, encoder = results["real"]["resnet8"], results["real"]["autoencoder"]
+    rows = [["network", "weights", "activations", "weights, bytes", "accuracy", "class as in float", "error"]]
+    rows.append(["ResNet-8", "float", "float", "", f"{resnet['float']:.2f}", "", ""])
+    for run in resnet["runs"]:
+        weights = run["weights"] if "=" not in run["weights"] else f"int4, {run['weights'].count('=')} layers int8"
+        cells = [f"{run['weight_bytes']:,}", f"{run['accuracy']:.2f}", f"{run['same_class_as_float']:.2f}", ""]
+        rows.append(["ResNet-8", weights, run["activations"], *cells])
+    rows.append(["autoencoder", "float", "float", "", "", "", f"{encoder['float']:.2f}"])
+    for run in encoder["runs"]:
+        cells = [f"{run['weight_bytes']:,}", "", "", f"{run['error']:.2f}"]
+        rows.append(["autoencoder", run["weights"], run["activations"], *cells])
+    return markdown(rows)
+
+
 TABLES: dict[str, Callable[[Results], str]] = {
     "examples": examples_table,
     "hidden": hidden_table,
@@ -161,6 +177,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "ch32v003": ch32v003_table,
     "boards": boards_table,
     "exactness": exactness_table,
+    "real_networks": real_networks_table,
     "memory": memory_table,
     "resnet8": resnet8_table,
     "speed": speed_table,
@@ -193,6 +210,7 @@ def load_results() -> Results:
         "accuracy": "digits_accuracy",
         "firmware": "digits_firmware",
         "speed": "compile_speed",
+        "real": "real_networks",
         "memory": "memory",
         "conformance": "conformance",
     }
