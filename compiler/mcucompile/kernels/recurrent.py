@@ -7,6 +7,7 @@ in flash once.
 import math
 from dataclasses import dataclass
 
+from mcucompile.kernels.dense_quarter_square import DenseQuarterSquare
 from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
 from mcucompile.numerics import Int
 from mcucompile.ops import IntegerDense, IntegerGru, IntegerLstm, IntegerRecurrent
@@ -52,12 +53,15 @@ class RecurrentKernel(Kernel):
     def cost(self, layer: Layer) -> Cost:
         """Every step of every sequence makes all sums."""
         op = recurrent_of(layer)
-        inner = [self.sums.cost(part) for part in _parts(layer).values()]
+        parts = _parts(layer).values()
+        inner = [self.sums.cost(part) for part in parts]
+        # The parts share the largest table of quarter squares.
+        tables = [4 * DenseQuarterSquare.reach(part) + 2 for part in parts if isinstance(self.sums, DenseQuarterSquare)]
         steps = math.prod(layer.shapes[0][:2])
         sums = sum(2 * len(weights.codes) for weights, _, _ in op.weighted_sums())
         return Cost(
             steps * (sum(cost.instructions for cost in inner) + _PER_ELEMENT * op.hidden),
-            sum(cost.flash_bytes for cost in inner) + 2 * len(op.sigmoid),
+            sum(cost.flash_bytes for cost in inner) - sum(sorted(tables)[:-1]) + 2 * len(op.sigmoid),
             max(cost.stack_bytes for cost in inner) + sums + (2 + 2 * op.state.item_bytes) * op.hidden,
         )
 
