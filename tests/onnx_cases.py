@@ -270,6 +270,15 @@ CASES: dict[str, Case] = {
         )
         for automatic in ("SAME_UPPER", "SAME_LOWER", "VALID")
     },
+    "conv_transpose_double": _conv_transpose((1, 3, 4, 5), (3, 4, 2, 2), strides=[2, 2]),
+    "conv_transpose_blocks": _conv_transpose(
+        (2, 2, 4, 5), (2, 3, 6, 4), strides=[3, 2], pads=[2, 1, 1, 3], output_padding=[2, 1]
+    ),
+    "conv_transpose_blocks_groups": _conv_transpose(
+        (1, 4, 3, 4), (4, 3, 4, 3), group=2, strides=[2, 1], pads=[1, 1, 1, 1]
+    ),
+    "conv_transpose_blocks_larger": _conv_transpose((1, 2, 3, 3), (2, 3, 2, 2), strides=[2, 2], output_shape=[7, 6]),
+    "conv_transpose_blocks_1d": _conv_transpose((1, 3, 6), (3, 4, 4), strides=[2], pads=[1, 1]),
     "conv_transpose_1d": _conv_transpose((1, 3, 6), (3, 4, 5), strides=[2], pads=[2, 1], output_padding=[1]),
     "conv_bn_add": Case(_conv_bn_add, (1, 3, 5, 4)),
     "gemm": _gemm((4, 5), (5,)),

@@ -43,20 +43,26 @@ def convolution(
             f"has weights of shape {weight.shape} in {groups} groups for an input of shape {x.shape}",
             "export the model again",
         )
-    bias = np.zeros(len(weight)) if bias is None else bias.reshape(-1)
-    if bias.shape != (len(weight),):
-        raise ModelError(builder.source, f"has {bias.size} biases for {len(weight)} outputs", "export the model again")
     kernel = weight if spatial == 2 else weight[:, :, None, :]
-    image = as_image(builder, x)
-    y = builder.emit(
+    window = window_of(weight.shape[2:], slide)
+    return as_planes(builder, convolved(builder, as_image(builder, x), kernel, bias, window, groups), spatial)
+
+
+def convolved(
+    builder: Builder, image: Activation, kernel: Constant, bias: Constant | None, window: Window, groups: int
+) -> Activation:
+    """Convolve an image (n, h, w, c) with a kernel (n_out, c / groups, rows, columns) -> (n, rows, columns, n_out)."""
+    bias = np.zeros(len(kernel)) if bias is None else bias.reshape(-1)
+    if bias.shape != (len(kernel),):
+        raise ModelError(builder.source, f"has {bias.size} biases for {len(kernel)} outputs", "export the model again")
+    return builder.emit(
         Conv,
         (image,),
         weight=builder.single(kernel.transpose(0, 2, 3, 1), "weight"),
         bias=builder.single(bias, "bias"),
-        window=window_of(weight.shape[2:], slide),
+        window=window,
         groups=groups,
     )
-    return as_planes(builder, y, spatial)
 
 
 def as_image(builder: Builder, x: Activation) -> Activation:

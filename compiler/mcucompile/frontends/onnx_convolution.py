@@ -77,9 +77,7 @@ def _conv_transpose(node: Node, builder: Builder) -> Value:
     automatic = node.text("auto_pad", "NOTSET")
     wanted = tuple(n * s for n, s in zip(spatial, slide.strides, strict=True))
     if "output_shape" in node.attributes or automatic.startswith("SAME"):
-        # Older exporters write the batch and the channels, too.
-        given = node.attributes.get("output_shape", wanted)
-        sizes = _list(node, "output_shape", tuple(given)[-count:] if isinstance(given, Sequence) else wanted)
+        sizes = _list(node, "output_shape", wanted)
         slide = _padded_to(slide, spatial, kernel, extra, sizes, less_first=automatic == "SAME_UPPER")
     elif automatic == "NOTSET":
         pads = _list(node, "pads", (0,) * (2 * count))
