@@ -11,7 +11,7 @@ import numpy as np
 
 from mcucompile.errors import ModelError
 from mcucompile.frontends.builder import MAX_ELEMENTS, Activation, Builder, Constant
-from mcucompile.frontends.convolution import Slide, as_image, as_planes, convolution, convolved
+from mcucompile.frontends.convolution import Slide, as_image, as_planes, convolved, window_of
 from mcucompile.frontends.movement import take
 from mcucompile.frontends.refusals import RefusalError
 from mcucompile.ops.take import FILL
@@ -70,6 +70,9 @@ def _with_zeros(
     groups: int,
 ) -> Activation:
     """Put zeros between the elements and convolve."""
+    spatial = len(sizes)
+    turned = _turned(weight, groups)
+    image = as_image(builder, x)
     indices: dict[int, Sequence[int]] = {}
     before, after = [], []
     for i, size in enumerate(sizes):
@@ -77,12 +80,13 @@ def _with_zeros(
         length = (x.shape[2 + i] - 1) * slide.strides[i] + 1
         first = reach - slide.before[i]
         last = size + reach - first - length
-        indices[2 + i] = _spread(length, slide.strides[i])[max(-first, 0) : length + min(last, 0)]
+        indices[3 - spatial + i] = _spread(length, slide.strides[i])[max(-first, 0) : length + min(last, 0)]
         before.append(max(first, 0))
         after.append(max(last, 0))
-    spread = take(builder, x, indices)
-    window = Slide((1,) * len(sizes), slide.dilations, tuple(before), tuple(after))
-    return convolution(builder, spread, _turned(weight, groups), bias, window, groups)
+    window = window_of(weight.shape[2:], Slide((1,) * spatial, slide.dilations, tuple(before), tuple(after)))
+    kernel = turned if spatial == 2 else turned[:, :, None, :]
+    y = convolved(builder, take(builder, image, indices), kernel, bias, window, groups)
+    return as_planes(builder, y, spatial)
 
 
 def _side_by_side(

@@ -54,7 +54,10 @@ def _sink(graph: Draft, op: Transpose) -> Change | None:
     for reader in graph.consumers(op.output):
         producers = [graph.producer(name) for name in reader.inputs]
         moved = reader.permuted(op.permutation) if isinstance(reader, RealOp) else None
-        if moved is None or graph.tensors[op.output].size < graph.tensors[reader.output].size:
+        if moved is None:
+            continue
+        # Broadcast, the output is larger than what is turned. An enlarged image most often meets the next layer.
+        if len(producers) > 1 and graph.tensors[op.output].size < graph.tensors[reader.output].size:
             continue
         inner = f"{reader.output}@{op.name}"
         inputs: list[str] = []
