@@ -11,7 +11,7 @@ from mcucompile.encodings import Weights
 from mcucompile.errors import ModelError, QuantizationError
 from mcucompile.ir import Format, Graph, Tensor, verify
 from mcucompile.numerics import Requantization
-from mcucompile.ops import Affine, Dense, IntegerDense, Reduce, Relu, Reshape
+from mcucompile.ops import Affine, Dense, IntegerDense, Reduce, Relu, Reshape, Take, Transpose
 from mcucompile.ops.window import Window
 from mcucompile.passes import check_accumulators, simplify
 from mcucompile.quantize import parse_weights, quantize
@@ -161,3 +161,39 @@ def test_a_mean_over_an_image_is_a_pool() -> None:
     assert [op.kind for op in simplified.layers] == ["conv", "average_pool", "dense"]
     samples = random.normal(0, 1, (7, *g.input.shape)).astype(np.float32)
     np.testing.assert_allclose(simplified.run(samples), g.run(samples), rtol=1e-5, atol=1e-5)
+
+
+def _double(channels: tuple[int, ...]) -> tuple[Graph, Graph]:
+    """Return a transposed convolution of stride 2 with scales and a rectifier behind it, and what it becomes.
+
+    channels: that of the convolution which each scale belongs to.
+    """
+    random = np.random.default_rng(9)
+    count = len(channels) // 4
+    scale, offset = (random.normal(0, 1, count).astype(np.float32) for _ in range(2))
+    ops = (
+        conv(random, "x", "c", 2, 4 * count, Window((1, 1))),
+        _view("v", "c", (1, 3, 4, count, 2, 2)),
+        Transpose(name="t", inputs=("v",), output="t", source=SOURCE, permutation=(0, 1, 4, 2, 5, 3)),
+        _view("w", "t", (1, 6, 8, count)),
+        Take(
+            name="k", inputs=("w",), output="k", source=SOURCE,
+            indices=((0,), (1, 2, 3, 4), tuple(range(8)), tuple(channels[::4])),
+        ),
+        Affine(name="a", inputs=("k",), output="a", source=SOURCE, scale=scale, offset=offset, axis=3),
+        _relu("y", "a"),
+    )  # fmt: skip
+    original = graph((1, 3, 4, 2), ops)
+    return original, simplify(original)
+
+
+def test_scales_and_rectifiers_pass_through_copies() -> None:
+    original, simple = _double((0,) * 4 + (1,) * 4 + (2,) * 4)
+    assert [op.kind for op in simple.layers] == ["conv", "transpose", "take"]
+    samples = np.random.default_rng(1).normal(0, 1, (5, 1, 3, 4, 2)).astype(np.float32)
+    np.testing.assert_allclose(simple.run(samples), original.run(samples), rtol=1e-5, atol=1e-5)
+
+
+def test_scales_that_differ_within_a_channel_stay() -> None:
+    _, simple = _double((0,) * 4 + (1,) * 4 + (1,) * 4)
+    assert [op.kind for op in simple.layers] == ["conv", "transpose", "take", "affine"]

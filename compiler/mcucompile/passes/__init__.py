@@ -5,6 +5,7 @@ from mcucompile.passes.check_accumulators import check_accumulators
 from mcucompile.passes.fold_affine import fold_affine
 from mcucompile.passes.fuse_lookups import fuse_lookups
 from mcucompile.passes.fuse_relu import fuse_relu
+from mcucompile.passes.fuse_through_copies import fuse_through_copies
 from mcucompile.passes.hoist_elementwise import hoist_elementwise
 from mcucompile.passes.keep_last_step import keep_last_step
 from mcucompile.passes.pool_images import pool_images
@@ -19,6 +20,7 @@ REAL_PASSES: tuple[Pass, ...] = (
     hoist_elementwise,  # before folding: an Affine or Relu must touch its layer
     fold_affine,  # before fusing: a batch-norm stands between a layer and its rectifier
     fuse_relu,
+    fuse_through_copies,  # after both: a batch-norm and its rectifier are one operator
     fuse_lookups,  # after both: a layer takes in a scale or a rectifier for nothing
     remove_views,  # last: hoisting leaves views beside views
 )
