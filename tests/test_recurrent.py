@@ -13,7 +13,7 @@ from host_model import SANITIZERS, WARNINGS, build_model, plan_model, run_model
 from mcucompile.calibrate import calibrate
 from mcucompile.emit import emit_model
 from mcucompile.encodings import ENCODINGS
-from mcucompile.errors import QuantizationError, UnsupportedError
+from mcucompile.errors import ModelError, QuantizationError, UnsupportedError
 from mcucompile.frontends.onnx import graph_from_model
 from mcucompile.ir import Graph, Source, Tensor, build_graph
 from mcucompile.ops import Gru, IntegerGru, Lstm, Recurrent, Reshape, Take, Transpose, weights_of
@@ -298,3 +298,16 @@ def test_what_is_not_covered_is_refused_with_what_to_do(model: onnx.ModelProto, 
     with pytest.raises(UnsupportedError, match=reason) as refused:
         graph_from_model(model)
     assert fix in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("w", (1, 16)), ("w", (1, 12, 3)), ("r", (1, 16, 3)), ("b", (1, 16)), ("h", (1, 1, 4)), ("c", (2, 4))],
+)
+def test_parameters_of_other_shapes_are_refused_by_node(name: str, shape: tuple[int, ...]) -> None:
+    model = _model("LSTM", (5, 2, 3), "w r b - h c")
+    for initializer in model.graph.initializer:
+        if initializer.name == name:
+            initializer.CopyFrom(onnx.numpy_helper.from_array(np.zeros(shape, np.float32), name))
+    with pytest.raises(ModelError, match="node 'cell'"):
+        graph_from_model(model)

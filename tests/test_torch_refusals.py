@@ -20,6 +20,7 @@ from mcucompile.nn.export import to_onnx
 from torch import Tensor, nn
 from torch.export import Dim
 from torch_modules import Network, digits, images, saved_digits
+from torch_modules_recurrent import Sequences
 
 
 def test_all_refused_operators_are_listed_at_once() -> None:
@@ -48,6 +49,7 @@ REFUSED: dict[str, tuple[nn.Module, tuple[int, ...], str]] = {
     "random": (Network(lambda _, x: x + torch.rand(4)), (1, 4), "random or too many constants"),
     "huge_constant": (Network(lambda _, x: x + torch.zeros(2**30)[:4]), (1, 4), "random or too many constants"),
     "rounded": (Network(lambda _, x: torch.div(x, 2, rounding_mode="floor")), (1, 4), "rounds its quotient"),
+    "projected_state": (Sequences(nn.LSTM(3, 4, proj_size=2), lambda y, _: y), (5, 1, 3), "projects its state"),
     "several_outputs": (Network(lambda _, x: x.sort(1)[0]), (1, 4), "is not supported"),
 }
 
