@@ -1,0 +1,1 @@
+"""AdderNet's similarity: the L1 distance, negated."""

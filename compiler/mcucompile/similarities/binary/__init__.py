@@ -1,0 +1,1 @@
+"""The similarity of binary (XNOR) networks: the product of signs."""

@@ -1,0 +1,1 @@
+"""EuclidNet's similarity: half the squared distance, negated."""

@@ -1,0 +1,1 @@
+"""The similarity of multiplication-free operators: the sum of magnitudes with the sign of the product."""

@@ -1,0 +1,1 @@
+"""MinConvNet's similarity: the smaller magnitude with the sign of the product."""

@@ -1,0 +1,1 @@
+"""The similarity of trigonometric inference: the product of sines."""
