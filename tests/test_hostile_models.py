@@ -24,6 +24,7 @@ from mcucompile.driver import Options, quantize_model
 from mcucompile.errors import UserError
 from models_factory import node
 from onnx_attacks import ATTACKS, VALID, VALID_BYTES, constants_from
+from random_models import RandomModel, random_models
 
 # The largest case that is compiled takes a twentieth of a second and some megabytes.
 SECONDS = 5
@@ -120,6 +121,19 @@ def test_truncated(path: Path, end: int) -> None:
 )
 def test_replaced_and_inserted_chunks(path: Path, place: int, length: int, chunk: bytes) -> None:
     compiled(path, VALID_BYTES[:place] + chunk + VALID_BYTES[place + length :])
+
+
+@hostile(120)
+@given(
+    model=random_models(),
+    changes=st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), max_size=4),
+    cut=st.integers(0, 40),
+)
+def test_damage_to_random_models(path: Path, model: RandomModel, changes: list[tuple[int, int]], cut: int) -> None:
+    data = bytearray(model.proto.SerializeToString())
+    for place, change in changes:
+        data[place % len(data)] ^= change
+    compiled(path, bytes(data[: len(data) - cut]))
 
 
 @hostile(60)
