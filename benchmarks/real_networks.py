@@ -26,8 +26,6 @@ from PIL import Image
 
 CALIBRATION_IMAGES = 256
 TEST_IMAGES = 2000
-# Layers with the most noise of their own, in 4 bits and on calibration images, keep 8 bits in "mixed".
-KEPT_LAYERS = 3
 RESNET_CHOICES = (("int8", "int8"), ("int4", "int8"), ("dlq4", "int8"), ("int8", "int16"), ("int4", "int16"))
 AUTOENCODER_CHOICES = (("int8", "int8"), ("int8", "int16"), ("int4", "int8"), ("dlq4", "int8"))
 AUTOENCODER_SAMPLES = 1000
@@ -64,7 +62,8 @@ def resnet(model: Path, archive: Any) -> dict[str, Any]:
     runs: list[dict[str, Any]] = []
     rows: dict[str, Any] = {"test_images": TEST_IMAGES, "runs": runs}
     exact = np.empty(0)
-    choices = [*RESNET_CHOICES, (mixed_weights(model, calibration), "int8")]
+    rows["layers_alone_in_4_bits"] = layers_alone(model, calibration)
+    choices = [*RESNET_CHOICES, (mixed_weights(rows["layers_alone_in_4_bits"]), "int8")]
     for weights, activations in choices:
         quantized = quantize_model(model, calibration, Options(weights=weights, activations=activations))
         if not runs:
@@ -85,12 +84,28 @@ def resnet(model: Path, archive: Any) -> dict[str, Any]:
     return rows
 
 
-def mixed_weights(model: Path, calibration: Array) -> str:
-    """Return 4 bits for all layers but those that lose most by them on the calibration images."""
-    layers = quantize_model(model, calibration, Options(weights="int4")).statistics.layers
-    weighted = [layer for layer in layers if layer.weights and layer.own_sqnr_db is not None]
-    kept = sorted(weighted, key=lambda layer: layer.own_sqnr_db or 0.0)[:KEPT_LAYERS]
-    return ",".join(["int4", *(f"{layer.name}=int8" for layer in kept)])
+def layers_alone(model: Path, calibration: Array) -> list[dict[str, Any]]:
+    """Return for each layer the bytes of its weights and the noise of the result if it alone has 4 bits."""
+    whole = quantize_model(model, calibration, Options())
+    rows = []
+    for op in whole.graph.layers:
+        if isinstance(op, IntegerConv | IntegerDense):
+            quantized = quantize_model(model, calibration, Options(weights=f"int8,{op.name}=int4"))
+            scores = quantized.statistics.layers[-2].sqnr_db
+            rows.append({"layer": op.name, "bytes_in_8_bits": op.weights.packed_bytes, "sqnr_db": scores})
+            print(rows[-1], flush=True)
+    return rows
+
+
+def mixed_weights(alone: list[dict[str, Any]]) -> str:
+    """Return 8 bits, and 4 for the layers that add least noise for a byte saved, until a third of all is saved."""
+    wanted = sum(row["bytes_in_8_bits"] for row in alone) / 3
+    chosen, saved = [], 0.0
+    for row in sorted(alone, key=lambda row: 10 ** (-row["sqnr_db"] / 10) / row["bytes_in_8_bits"]):
+        if saved < wanted:
+            chosen.append(row["layer"])
+            saved += row["bytes_in_8_bits"] / 2
+    return ",".join(["int8", *(f"{name}=int4" for name in chosen)])
 
 
 def percent(right: Array) -> float:

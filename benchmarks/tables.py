@@ -160,7 +160,7 @@ def real_networks_table(results: Results) -> str:
     rows = [["network", "weights", "activations", "weights, bytes", "accuracy", "class as in float", "error"]]
     rows.append(["ResNet-8", "float", "float", "", f"{resnet['float']:.2f}", "", ""])
     for run in resnet["runs"]:
-        weights = run["weights"] if "=" not in run["weights"] else f"int4, {run['weights'].count('=')} layers int8"
+        weights = run["weights"] if "=" not in run["weights"] else f"int8, {run['weights'].count('=')} layers int4"
         cells = [f"{run['weight_bytes']:,}", f"{run['accuracy']:.2f}", f"{run['same_class_as_float']:.2f}", ""]
         rows.append(["ResNet-8", weights, run["activations"], *cells])
     rows.append(["autoencoder", "float", "float", "", "", "", f"{encoder['float']:.2f}"])
