@@ -59,8 +59,8 @@ class _Network:
         self.shapes[output] = shape
 
 
-def _window(network: _Network, largest: int = 3) -> tuple[dict[str, list[int]], tuple[int, int]] | None:
-    """Draw a window's attributes; return them and the output's rows and columns, None if there are none."""
+def _window(network: _Network, largest: int = 3) -> tuple[dict[str, list[int]], tuple[int, int]]:
+    """Draw a window's attributes; return them and the output's rows and columns."""
     sizes = network.shape[2:]
     kernel = [network.whole(1, min(largest, size)) for size in sizes]
     strides = [network.whole(1, 2) for _ in sizes]
