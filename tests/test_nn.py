@@ -206,10 +206,11 @@ def test_export_lists_every_layer_it_does_not_know():
             conv=nn.Conv2d(1, 2, 3, padding="same"),
             reflected=nn.Conv2d(1, 2, 3, padding=1, padding_mode="reflect"),
             pool=nn.MaxPool2d(2, ceil_mode=True),
-            shrunk=nn.AdaptiveAvgPool2d(1),
+            shrunk=nn.AdaptiveAvgPool2d(2),
+            mean=nn.AvgPool2d(2, divisor_override=3),
             flat=nn.Flatten(2),
             norm=nn.BatchNorm1d(4, track_running_stats=False),
-            alone=Standardize(torch.tensor(0.0), torch.tensor(1.0)),
+            soft=nn.Softplus(),
             act=nn.ReLU(),
         )
     )
@@ -221,8 +222,9 @@ def test_export_lists_every_layer_it_does_not_know():
         "reflected' (Conv2d",
         "pool' (MaxPool2d",
         "shrunk' (AdaptiveAvgPool2d",
+        "mean' (AvgPool2d",
     )
-    for part in (*layers, "'flat' (Flatten", "'norm' (BatchNorm1d", "'alone' (Stand"):
+    for part in (*layers, "'flat' (Flatten", "'norm' (BatchNorm1d", "'soft' (Softplus"):
         assert part in caught.value.problem
     assert "'act'" not in caught.value.problem
     assert "FourView" in caught.value.fix
