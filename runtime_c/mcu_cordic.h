@@ -13,12 +13,12 @@
 #include "mcu_numerics.h"
 
 #define MCU_CORDIC_GUARD_BITS 6
-/* 1, pi and ln 2 in steps of 2^-21; in steps of 2^-15 pi / 2 and 16, where exp(-z) has become 0. */
+/* 1, pi and ln 2 in steps of 2^-21; in steps of 2^-15 pi / 2 and 16, the largest argument: exp(-16) is 0. */
 #define MCU_CORDIC_ONE 2097152
 #define MCU_CORDIC_PI 6588397
 #define MCU_CORDIC_LN2 1453635
 #define MCU_CORDIC_HALF_PI 51472
-#define MCU_CORDIC_MAX_DECAY 524288
+#define MCU_CORDIC_REACH 524288
 
 /* Circular steps: step i turns by atan(2^-i). The start is 1 / (the gain of all steps). */
 #define MCU_CORDIC_CIRCULAR_STEPS 17
@@ -53,16 +53,24 @@ static inline int32_t mcu_cordic_round_s32(int32_t value)
 }
 
 /* Sine and cosine.
- *   angle  Q15 radians, -102944..102944 (pi)
+ *   angle  Q15 radians, magnitude up to MCU_CORDIC_REACH; pi is 102944
  *   cosine  gets the cosine, Q15
  */
 static inline int32_t mcu_cordic_sin_cos_s32(int32_t angle, int32_t *cosine)
 {
     int32_t z = mcu_shift_left_s32(angle, MCU_CORDIC_GUARD_BITS);
-    if (angle > MCU_CORDIC_HALF_PI) {
-        z = MCU_CORDIC_PI - z;
-    } else if (angle < -MCU_CORDIC_HALF_PI) {
-        z = -MCU_CORDIC_PI - z;
+    for (int32_t turn = 4 * MCU_CORDIC_PI; turn > MCU_CORDIC_PI; turn = mcu_shift_right_s32(turn, 1)) {
+        const int32_t half = mcu_shift_right_s32(turn, 1);
+        if (z > half) {
+            z -= turn;
+        } else if (z < -half) {
+            z += turn;
+        }
+    }
+    const int32_t quarter = MCU_CORDIC_HALF_PI << MCU_CORDIC_GUARD_BITS;
+    const int32_t is_reflected = z > quarter || z < -quarter;
+    if (is_reflected) {
+        z = (z > 0 ? MCU_CORDIC_PI : -MCU_CORDIC_PI) - z;
     }
     int32_t x = MCU_CORDIC_CIRCULAR_START;
     int32_t y = 0;
@@ -80,18 +88,18 @@ static inline int32_t mcu_cordic_sin_cos_s32(int32_t angle, int32_t *cosine)
         }
     }
     const int32_t rounded = mcu_cordic_round_s32(x);
-    *cosine = angle > MCU_CORDIC_HALF_PI || angle < -MCU_CORDIC_HALF_PI ? -rounded : rounded;
+    *cosine = is_reflected ? -rounded : rounded;
     return mcu_cordic_round_s32(y);
 }
 
-/* Sine, Q15, of Q15 radians, -102944..102944. */
+/* Sine, Q15, of Q15 radians, magnitude up to MCU_CORDIC_REACH. */
 static inline int32_t mcu_cordic_sin_s32(int32_t angle)
 {
     int32_t cosine;
     return mcu_cordic_sin_cos_s32(angle, &cosine);
 }
 
-/* Cosine, Q15, of Q15 radians, -102944..102944. */
+/* Cosine, Q15, of Q15 radians, magnitude up to MCU_CORDIC_REACH. */
 static inline int32_t mcu_cordic_cos_s32(int32_t angle)
 {
     int32_t cosine;
@@ -153,7 +161,7 @@ static inline int32_t mcu_cordic_polar_s32(int32_t y, int32_t x, int32_t *length
  */
 static inline int32_t mcu_cordic_decay_s32(int32_t z)
 {
-    const int32_t near = z < -MCU_CORDIC_MAX_DECAY ? -MCU_CORDIC_MAX_DECAY : z;
+    const int32_t near = z < -MCU_CORDIC_REACH ? -MCU_CORDIC_REACH : z;
     int32_t rest = mcu_shift_left_s32(near, MCU_CORDIC_GUARD_BITS);
     uint32_t halvings = 0;
     for (uint32_t power = 5; power-- > 0;) {
@@ -202,11 +210,11 @@ static inline int32_t mcu_cordic_exp_s32(int32_t z)
     return mcu_cordic_round_s32(mcu_cordic_decay_s32(z));
 }
 
-/* -|z|, at least -MCU_CORDIC_MAX_DECAY. */
+/* -|z|, at least -MCU_CORDIC_REACH. */
 static inline int32_t mcu_cordic_negative_s32(int32_t z)
 {
     const int32_t negative = z > 0 ? -z : z;
-    return negative < -MCU_CORDIC_MAX_DECAY ? -MCU_CORDIC_MAX_DECAY : negative;
+    return negative < -MCU_CORDIC_REACH ? -MCU_CORDIC_REACH : negative;
 }
 
 /* 1 / (1 + exp(-z)), Q15; z is Q15, any. */

@@ -56,6 +56,22 @@ def _result(formula: Formula) -> Make:
     return lambda r: _graph((1, 20), _dense(r, "x", "a", 20, 7), _named(Lookup, "y", ("a",), formula=formula))
 
 
+def _functions(r: np.random.Generator) -> Graph:
+    """Layers with a function after each: all that CORDIC covers, behind scales, rectifiers and clips."""
+    formulas = {
+        "tanh": applied("tanh"),
+        "sigmoid": (X, Step("affine", (-2.0, 0.5)), Step("sigmoid")),
+        "exp": (X, Step("clip", (-2.0, 1.0)), Step("exp")),
+        "sine": (X, Step("relu"), Step("sin")),
+        "cosine": applied("cos"),
+    }
+    ops, x, n_in = [], "x", 20
+    for name, formula in formulas.items():
+        ops += [_dense(r, x, f"{name}_sum", n_in, 9), _named(Lookup, name, (f"{name}_sum",), formula=formula)]
+        x, n_in = name, 9
+    return _graph((1, 20), *ops, _dense(r, x, "scores", n_in, 5), _named(Softmax, "y", ("scores",)))
+
+
 def _pair(
     kind: type[Op],
     shape: tuple[int, ...],
@@ -138,6 +154,8 @@ ELEMENTWISE_GRAPHS: dict[str, Make] = {
     "lookup_of_input": lambda r: _graph(
         (2, 9), _named(Lookup, "f", ("x",), formula=applied("sin")), _dense(r, "f", "y", 9, 4)
     ),
+    "lookup_rectified_sine": _between((X, Step("relu"), Step("sin"))),
+    "lookup_functions": _functions,
     "lookup_fused": lambda r: _graph(
         (1, 12),
         _dense(r, "x", "a", 12, 8),

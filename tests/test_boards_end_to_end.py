@@ -16,6 +16,7 @@ from mcucompile.driver import compile_model
 from mcucompile.emit import emit_model, headers, layer_names
 from mcucompile.encodings import ENCODINGS
 from mcucompile.ir import Graph
+from mcucompile.ops import activation_method
 from mcucompile.passes import simplify
 from mcucompile.project import devices, load_project
 from mcucompile.quantize import Choice, parse_weights, quantize
@@ -115,6 +116,18 @@ def test_layers_row_by_row_on_every_core(core: str, tmp_path: Path) -> None:
     real = simplify(residual(size=8, mean=4))
     graph = quantize(real, calibrate(real, None), parse_weights("int8", real), 2)
     _verify(graph, CORES[core], _firmware(graph, CORES[core], tmp_path, streamed=True))
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("core", CORES)
+def test_functions_by_cordic_on_every_core(core: str, bits: int, tmp_path: Path) -> None:
+    random = np.random.default_rng(7)
+    real = simplify(GRAPHS["lookup_functions"](random))
+    calibration = calibrate(real, random.normal(0, 1, (64, *real.input.shape)))
+    weights = parse_weights("int8", real)
+    graph = quantize(real, calibration, weights, 2, activations=Choice(bits, {}), by_cordic=Choice(True, {}))
+    assert [activation_method(op) for op in graph.layers].count("cordic") == 6
+    _verify(graph, CORES[core], _firmware(graph, CORES[core], tmp_path))
 
 
 @pytest.mark.parametrize("weights", ENCODINGS)

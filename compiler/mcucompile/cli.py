@@ -90,6 +90,13 @@ def _model_options(command: Callable[..., None]) -> Callable[..., None]:
             help="int8 or int16 between layers, or per layer: int8,fc3=int16. int16 suits outputs that are measured.",
         ),
         click.option(
+            "--activation-method",
+            default="table",
+            show_default=True,
+            metavar="SPEC",
+            help="table or cordic, or per layer: table,act1=cordic. CORDIC: sin, cos, exp, sigmoid, tanh, softmax.",
+        ),
+        click.option(
             "--streaming",
             type=click.Choice(STREAMING),
             default="auto",

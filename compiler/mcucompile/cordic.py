@@ -5,7 +5,8 @@ function is its own exact definition, and C gives the same bits. Its error is th
 function, over its whole domain, in units of 2**-15 (LSB); tests/test_cordic.py measures it:
 
     function                      domain                       steps      error in LSB
-    cordic_sin, cordic_cos        angles up to pi / 2, pi      17         1.00, 1.03 (18 steps: 0.83, 0.87)
+    cordic_sin, cordic_cos        angles up to pi / 2          17         1.00 (18 steps: 0.83)
+                                  up to pi, 16                 17         1.03, 1.09
     cordic_polar                  coordinates up to 2**15      17         angle 1.04, length 0.51 of its unit
     cordic_exp                    up to 0                      18         0.91
     cordic_sigmoid, cordic_tanh   any                          18 + 17    0.66, 0.76
@@ -32,8 +33,8 @@ PI = round(math.pi * ONE)
 LN2 = round(math.log(2) * ONE)
 # The largest angle that is not reflected, in Q15.
 HALF_PI = round(math.pi / 2 * (1 << FRACTION_BITS))
-# exp(-16) is 0 in Q15.
-MAX_DECAY = 16 << FRACTION_BITS
+# The largest argument of any function, in Q15; exp(-16) is 0.
+REACH = 16 << FRACTION_BITS
 DIVISION_STEPS = 17
 # A vector's larger coordinate is brought to so many bits: the angle of a short vector is as exact as a long one's.
 LONG_BITS = 28
@@ -95,7 +96,7 @@ def cordic_sin_cos(angle: Int, rotations: Rotations = CIRCULAR) -> tuple[Int, In
     """Return sine and cosine.
 
     Args:
-        angle: Q15 radians, magnitude up to pi (102944); beyond pi / 2 it is reflected.
+        angle: Q15 radians, magnitude up to 16 (REACH); beyond pi it is turned back, beyond pi / 2 reflected.
         rotations: circular; what C does is the default.
     Returns:
         Sine and cosine, Q15, -32768..32768.
@@ -105,8 +106,12 @@ def cordic_sin_cos(angle: Int, rotations: Rotations = CIRCULAR) -> tuple[Int, In
     """
     guard = rotations.guard_bits
     pi = round(math.pi * (1 << (FRACTION_BITS + guard)))
-    guarded = angle << guard
-    z = np.where(angle > HALF_PI, pi - guarded, np.where(angle < -HALF_PI, -pi - guarded, guarded))
+    z = angle << guard
+    for power in (1, 0):
+        half_turns = pi << power
+        z = z + np.where(z > half_turns, -2, np.where(z < -half_turns, 2, 0)) * half_turns
+    is_reflected = np.abs(z) > HALF_PI << guard
+    z = np.where(is_reflected, np.where(z > 0, pi, -pi) - z, z)
     x = np.full(z.shape, rotations.start, dtype=np.int64)
     y = np.zeros_like(x)
     for shift, step in zip(rotations.shifts, rotations.angles, strict=True):
@@ -114,16 +119,16 @@ def cordic_sin_cos(angle: Int, rotations: Rotations = CIRCULAR) -> tuple[Int, In
         x, y = x - turn * (y >> shift), y + turn * (x >> shift)
         z = z - turn * step
     cosine = _rounded(x, guard)
-    return _rounded(y, guard), np.where(np.abs(angle) > HALF_PI, -cosine, cosine)
+    return _rounded(y, guard), np.where(is_reflected, -cosine, cosine)
 
 
 def cordic_sin(angle: Int) -> Int:
-    """Return the sine, Q15, of Q15 radians, magnitude up to pi. Twin: mcu_cordic_sin_s32."""
+    """Return the sine, Q15, of Q15 radians, magnitude up to 16. Twin: mcu_cordic_sin_s32."""
     return cordic_sin_cos(angle)[0]
 
 
 def cordic_cos(angle: Int) -> Int:
-    """Return the cosine, Q15, of Q15 radians, magnitude up to pi. Twin: mcu_cordic_cos_s32."""
+    """Return the cosine, Q15, of Q15 radians, magnitude up to 16. Twin: mcu_cordic_cos_s32."""
     return cordic_sin_cos(angle)[1]
 
 
@@ -186,7 +191,7 @@ def _decay(z: Int, rotations: Rotations) -> Int:
     """
     guard = rotations.guard_bits
     ln2 = round(math.log(2) * (1 << (FRACTION_BITS + guard)))
-    rest = np.maximum(z, -MAX_DECAY) << guard
+    rest = np.maximum(z, -REACH) << guard
     halvings = np.zeros_like(rest)
     for power in (4, 3, 2, 1, 0):
         raised = rest + (ln2 << power)

@@ -21,12 +21,12 @@ from mcucompile.errors import ModelError, UserError
 from mcucompile.frontends.onnx import load_onnx
 from mcucompile.ir import Array, Graph
 from mcucompile.kernels import Core
-from mcucompile.ops import weights_of
+from mcucompile.ops import activation_method, weights_of
 from mcucompile.output import put_in_place, scratch_directory, write_files
 from mcucompile.passes import simplify
 from mcucompile.plan import Arena, Budget, Limits, PlannedLayer, budget, choose_streams, plan_arena, select_kernels
 from mcucompile.project import BOARD_FILE, FACTS_FILE, MANIFEST
-from mcucompile.quantize import parse_activations, parse_weights, quantize
+from mcucompile.quantize import parse_activation_methods, parse_activations, parse_weights, quantize
 from mcucompile.resources import resource_dir
 from mcucompile.statistics import LayerStatistics, Statistics
 from mcucompile.targets.boards import Board, board_facts, load_board
@@ -53,6 +53,7 @@ class Options:
     Attributes:
         weights: encodings, as of `quantize.parse_weights`.
         activations: formats of layers' outputs, as of `quantize.parse_activations`.
+        activation_method: "table" or "cordic", as of `quantize.parse_activation_methods`.
         toolchain: "auto", "gcc" or "zig".
         no_multiply: the firmware may hold no multiply or divide, whatever the core has.
         csd_terms: signed powers of two in a requantization multiplier, 1..3.
@@ -63,6 +64,7 @@ class Options:
 
     weights: str = "int8"
     activations: str = "int8"
+    activation_method: str = "table"
     toolchain: str = "auto"
     no_multiply: bool = False
     csd_terms: int = 2
@@ -82,6 +84,7 @@ class Quantized:
         statistics: of the one against the other.
         origin: the model file's name.
         model_hash: SHA-256 of the model file, "" for a module in memory.
+        kept_tables: layers that CORDIC was wanted for and does not cover.
     """
 
     real: Graph
@@ -90,6 +93,7 @@ class Quantized:
     statistics: Statistics
     origin: str
     model_hash: str
+    kept_tables: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,6 +111,7 @@ class Compiled:
         budget: totals against the board; estimates if not `built`.
         built: the totals are those of the built firmware.
         guessed_ranges: no samples were given.
+        kept_tables: layers that CORDIC was wanted for and does not cover.
     """
 
     directory: Path | None
@@ -119,6 +124,7 @@ class Compiled:
     budget: Budget
     built: bool
     guessed_ranges: bool
+    kept_tables: tuple[str, ...]
 
     @property
     def fits(self) -> bool:
@@ -152,6 +158,7 @@ class Compiled:
             "buffers": [{"tensor": name, **asdict(buffer)} for name, buffer in self.arena.buffers.items()],
             "stack_bytes": totals.stack_bytes,
             "guessed_ranges": self.guessed_ranges,
+            "kept_tables": list(self.kept_tables),
             "layers": [
                 _layer_facts(self.graph, planned, measured)
                 for planned, measured in zip(self.layers, self.statistics.layers, strict=True)
@@ -254,17 +261,20 @@ def quantize_model(
     where = str(samples) if isinstance(samples, (str, Path)) else "samples"
     calibration = calibrate(real, None if array is None else as_samples(np.asarray(array), real.input, where))
     progress("quantizing")
+    by_cordic = parse_activation_methods(options.activation_method, real)
     integers = quantize(
         real,
         calibration,
         parse_weights(options.weights, real),
         options.csd_terms,
         activations=parse_activations(options.activations, real),
+        by_cordic=by_cordic,
         corrects_rounding=options.bias_correction,
     )
+    kept_tables = tuple(op.name for op in integers.layers if activation_method(op) == "table" and by_cordic.of(op.name))
     progress("measuring")
     measured = statistics.measure(real, integers, calibration.codes)
-    return Quantized(real, integers, calibration, measured, origin, model_hash)
+    return Quantized(real, integers, calibration, measured, origin, model_hash, kept_tables)
 
 
 def _load(model: Any, example_inputs: tuple[Any, ...] | None) -> tuple[Graph, str, str]:
@@ -301,6 +311,7 @@ def _plan(quantized: Quantized, board: Board, options: Options) -> Compiled:
         budget=_estimate(graph, layers, arena, board),
         built=False,
         guessed_ranges=quantized.calibration.guessed,
+        kept_tables=quantized.kept_tables,
     )
     if options.streaming == "always" or compiled.budget.is_short_of_ram:
         return _streamed(compiled, options)
@@ -411,6 +422,7 @@ def _manifest(
         "options": {
             "weights": options.weights,
             "activations": options.activations,
+            "activation_method": options.activation_method,
             "no_multiply": options.no_multiply,
             "csd_terms": options.csd_terms,
             "bias_correction": options.bias_correction,
@@ -439,6 +451,8 @@ def _layer_facts(graph: Graph, planned: PlannedLayer, measured: LayerStatistics)
         "flash_bytes": planned.cost.flash_bytes,
         "estimated_instructions": planned.cost.instructions,
     }
+    if activation_method(op) is not None:
+        facts["activation_method"] = activation_method(op)
     for weights in weights_of(op)[:1]:
         facts |= {"weights": weights.encoding, "weights_chosen": weights.parameters}
     return facts | {

@@ -13,7 +13,15 @@ from mcucompile import __version__
 from mcucompile.emit_stream import row_form, stream_context
 from mcucompile.encodings import ENCODINGS
 from mcucompile.ir import Graph, Tensor
-from mcucompile.ops import ArgMax, IntegerConv, IntegerDense, IntegerNormalize, IntegerRecurrent, weights_of
+from mcucompile.ops import (
+    ArgMax,
+    IntegerConv,
+    IntegerDense,
+    IntegerNormalize,
+    IntegerRecurrent,
+    activation_method,
+    weights_of,
+)
 from mcucompile.plan import Arena, PlannedLayer
 from mcucompile.resources import resource_dir
 from mcucompile.similarities import SIMILARITIES
@@ -128,6 +136,8 @@ def headers(model: Model) -> tuple[str, ...]:
     found = {"mcu_numerics.h"}
     for planned in model.layers:
         op = planned.layer.op
+        if activation_method(op) == "cordic":
+            found.add("mcu_cordic.h")
         if isinstance(op, IntegerNormalize):
             found.add("mcu_normalize.h")
         if isinstance(op, IntegerRecurrent):

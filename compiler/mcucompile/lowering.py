@@ -33,6 +33,7 @@ class Lowering:
         activation_bits: 8 or 16, of a stored output.
         terms: how many signed powers of two a requantization multiplier may have.
         corrects_rounding: biases, and weights not yet rounded, take back what rounding weights does to a sum.
+        by_cordic: functions are computed by CORDIC where it covers them, not looked up in tables.
     """
 
     formats: tuple[Format, ...]
@@ -43,6 +44,7 @@ class Lowering:
     activation_bits: int
     terms: int
     corrects_rounding: bool
+    by_cordic: bool = False
 
     @property
     def multipliers(self) -> tuple[int, ...]:

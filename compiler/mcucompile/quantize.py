@@ -6,10 +6,19 @@ from typing import Generic, TypeVar
 
 from mcucompile.calibrate import Calibration
 from mcucompile.encodings import ENCODINGS, Encoding
-from mcucompile.errors import UserError
+from mcucompile.errors import QuantizationError, UserError
 from mcucompile.ir import Format, Graph, Op
 from mcucompile.lowering import Lowering, RealOp
-from mcucompile.ops import WEIGHTED_OPERATORS, ArgMax, LogSoftmax, Softmax
+from mcucompile.ops import (
+    ACTIVATION_METHODS,
+    CORDIC_FUNCTIONS,
+    WEIGHTED_OPERATORS,
+    ArgMax,
+    LogSoftmax,
+    Lookup,
+    Softmax,
+    activation_method,
+)
 from mcucompile.passes import check_accumulators
 
 T = TypeVar("T")
@@ -55,8 +64,20 @@ def parse_activations(text: str, graph: Graph) -> Choice[int]:
     return _parse("--activations", text, ACTIVATIONS, layers, ("an activation format", "layer"))
 
 
+def parse_activation_methods(text: str, graph: Graph) -> Choice[bool]:
+    """Parse "cordic" or "table,act1=cordic": whether CORDIC computes each layer's function.
+
+    Raises:
+        UserError: an unknown method or a layer that has no function, or one that only a table gives.
+    """
+    layers = [op.name for op in graph.ops if isinstance(op, Lookup | Softmax | LogSoftmax)]
+    nouns = ("an activation method", "layer with a function")
+    return _parse("--activation-method", text, ACTIVATION_METHODS, layers, nouns)
+
+
 def _parse(option: str, text: str, table: Mapping[str, T], known: list[str], nouns: tuple[str, str]) -> Choice[T]:
-    default = table["int8"]
+    """Parse what all layers get and what some do; the table's first entry is the default."""
+    default = next(iter(table.values()))
     layers: dict[str, T] = {}
     for part in text.split(","):
         layer, _, name = part.strip().rpartition("=")
@@ -79,6 +100,7 @@ def quantize(
     terms: int,
     *,
     activations: Choice[int] = Choice(8, {}),
+    by_cordic: Choice[bool] = Choice(False, {}),
     corrects_rounding: bool = True,
 ) -> Graph:
     """Return the graph of integers: formats on every tensor, encoded weights, proven accumulators.
@@ -89,11 +111,13 @@ def quantize(
         weights: encodings.
         terms: signed powers of two in a requantization multiplier, 1..3.
         activations: bits of each layer's stored output, 8 or 16; by default 16 where values are only compared.
+        by_cordic: layers whose function is computed by CORDIC where it covers it.
         corrects_rounding: biases, and weights not yet rounded, take back what rounding weights does to a sum;
             never with guessed ranges.
 
     Raises:
-        QuantizationError: an operator cannot be expressed, or an accumulator could overflow.
+        QuantizationError: an operator cannot be expressed, an accumulator could overflow, or CORDIC does not cover
+            a layer that is named for it.
     """
     formats: dict[str, Format] = {graph.inputs[0]: calibration.input_format}
     ops: list[Op] = []
@@ -110,8 +134,15 @@ def quantize(
                 activation_bits=_activation_bits(graph, op, activations),
                 terms=terms,
                 corrects_rounding=corrects_rounding and not calibration.guessed,
+                by_cordic=by_cordic.of(op.name),
             )
         )
+        if by_cordic.layers.get(op.name) and activation_method(lowered.op) != "cordic":
+            raise QuantizationError(
+                op.source,
+                f"CORDIC covers {', '.join(CORDIC_FUNCTIONS)}, of values whose scale fits int32, but not this function",
+                f"leave it to a table: --activation-method {op.name}=table",
+            )
         ops.append(lowered.op)
         formats[op.output] = lowered.format
     tensors = {name: replace(graph.tensors[name], format=format_) for name, format_ in formats.items()}

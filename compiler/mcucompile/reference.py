@@ -19,6 +19,7 @@ from mcucompile.errors import ProjectError
 from mcucompile.ir import Array, Format, Graph, Op, Source, Tensor, verify
 from mcucompile.numerics import Requantization
 from mcucompile.ops import INTEGER_OPERATORS
+from mcucompile.ops.cordic_function import CordicExponentials
 from mcucompile.ops.softmax import Exponentials
 from mcucompile.ops.window import Window
 
@@ -30,7 +31,10 @@ FILES = (GRAPH_FILE, ARRAYS_FILE, SAMPLES_FILE)
 _VERSION = 1
 _PARTS: Mapping[str, type[Any]] = {
     part.__name__: part
-    for part in (Format, Source, Tensor, Weights, Requantization, Window, Exponentials, *INTEGER_OPERATORS.values())
+    for part in (
+        *(Format, Source, Tensor, Weights, Requantization, Window, Exponentials, CordicExponentials),
+        *INTEGER_OPERATORS.values(),
+    )
 }
 
 

@@ -163,6 +163,8 @@ def bars(counts: Sequence[int]) -> str:
 
 def _totals(console: Console, result: Compiled) -> None:
     totals = result.budget
+    if result.kept_tables:
+        console.print(f"CORDIC does not cover, and tables compute: {', '.join(result.kept_tables)}")
     about = "" if result.built else "about "
     flash, ram = totals.limits.flash_bytes, totals.limits.ram_bytes
     console.print(f"flash {about}{totals.flash_bytes:,} bytes" + (f" of {flash:,}" if flash else ""))

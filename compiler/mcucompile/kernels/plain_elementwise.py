@@ -2,11 +2,12 @@
 
 import math
 
+from mcucompile.ir import Format
 from mcucompile.kernels.kernel import Context, Layer
 from mcucompile.kernels.plain import PlainKernel
 from mcucompile.kernels.requantize import requantize_code
 from mcucompile.numerics import Int
-from mcucompile.ops import IntegerClip, IntegerInterpolation, IntegerLookup, IntegerPRelu
+from mcucompile.ops import IntegerClip, IntegerCordic, IntegerInterpolation, IntegerLookup, IntegerPRelu
 
 # The digits of a multiplier take this many bytes, a power of two, so that a shift finds them.
 _DIGITS = 4
@@ -25,6 +26,19 @@ def _interpolation(layer: Layer) -> Context:
         raise TypeError(op.kind)
     parts = {"offset": -op.first, "shift": op.shift, "extra": op.extra}
     return {**_elements(layer), "table": _values(op.table), "table_type": _entry_type(op.table), **parts}
+
+
+def _cordic(layer: Layer) -> Context:
+    op = layer.op
+    if not isinstance(op, IntegerCordic):
+        raise TypeError(op.kind)
+    return {
+        **_elements(layer),
+        "function": op.function,
+        "negated": op.negated,
+        "argument": requantize_code(op.argument, Format(32, True)),
+        "requantize": requantize_code(op.requantize, layer.output_format),
+    }
 
 
 def _clip(layer: Layer) -> Context:
@@ -89,6 +103,7 @@ def _table_bytes(layer: Layer) -> int:
 ELEMENTWISE_KERNELS = (
     PlainKernel("plain", "lookup", "ops/lookup.c.j2", 6, _lookup, _table_bytes),
     PlainKernel("plain", "interpolation", "ops/interpolation.c.j2", 20, _interpolation, _table_bytes),
+    PlainKernel("plain", "cordic", "ops/cordic.c.j2", 350, _cordic),
     PlainKernel("plain", "clip", "ops/clip.c.j2", 8, _clip),
     PlainKernel("plain", "prelu", "ops/prelu.c.j2", 45, _prelu, _prelu_table_bytes),
 )

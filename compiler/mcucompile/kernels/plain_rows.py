@@ -2,28 +2,29 @@
 
 import math
 
+from mcucompile.ir import Format
 from mcucompile.kernels.kernel import Context, Layer
 from mcucompile.kernels.plain import PlainKernel
 from mcucompile.kernels.requantize import requantize_code, signed_digits
 from mcucompile.ops import IntegerLogSoftmax, IntegerMatMul, IntegerNormalize, IntegerSoftmax
+from mcucompile.ops.cordic_function import CordicExponentials
 from mcucompile.ops.softmax import Exponentials
 
 
-def _exponentials(layer: Layer, tables: Exponentials) -> dict[str, object]:
+def _exponentials(layer: Layer, exponentials: Exponentials | CordicExponentials) -> dict[str, object]:
     classes = layer.shapes[0][-1]
-    return {
-        "rows": math.prod(layer.shapes[0]) // classes,
-        "classes": classes,
-        "fine": tuple(int(v) for v in tables.fine),
-        "coarse": tuple(int(v) for v in tables.coarse),
-    }
+    sizes = {"rows": math.prod(layer.shapes[0]) // classes, "classes": classes}
+    if isinstance(exponentials, CordicExponentials):
+        return {**sizes, "argument": requantize_code(exponentials.argument, Format(32, True)), "coarse": ()}
+    fine, coarse = (tuple(int(v) for v in table) for table in (exponentials.fine, exponentials.coarse))
+    return {**sizes, "argument": None, "fine": fine, "coarse": coarse}
 
 
 def _softmax(layer: Layer) -> Context:
     op = layer.op
     if not isinstance(op, IntegerSoftmax):
         raise TypeError(op.kind)
-    return {**_exponentials(layer, op.tables), "bits": op.bits, "maximum": op.maximum}
+    return {**_exponentials(layer, op.exponentials), "bits": op.bits, "maximum": op.maximum}
 
 
 def _log_softmax(layer: Layer) -> Context:
@@ -31,7 +32,7 @@ def _log_softmax(layer: Layer) -> Context:
     if not isinstance(op, IntegerLogSoftmax):
         raise TypeError(op.kind)
     return {
-        **_exponentials(layer, op.tables),
+        **_exponentials(layer, op.exponentials),
         "step": signed_digits(op.step),
         "logarithms": tuple(int(v) for v in op.logarithms),
         "octave": op.octave,
@@ -81,6 +82,11 @@ def _matmul(layer: Layer) -> Context:
 
 
 def _softmax_bytes(layer: Layer) -> int:
+    op = layer.op
+    if not isinstance(op, IntegerSoftmax | IntegerLogSoftmax):
+        raise TypeError(op.kind)
+    if isinstance(op.exponentials, CordicExponentials):
+        return 0
     return 512 if layer.formats[0].bits == 8 else 1024
 
 

@@ -5,6 +5,7 @@ Each real operator has `lower`, which returns its integer form (often itself) an
 
 from mcucompile.ir import Op
 from mcucompile.lowering import RealOp
+from mcucompile.ops.activation_method import ACTIVATION_METHODS, activation_method
 from mcucompile.ops.add import Add, IntegerAdd
 from mcucompile.ops.affine import Affine, IntegerAffine
 from mcucompile.ops.arg_max import ArgMax
@@ -12,6 +13,7 @@ from mcucompile.ops.average_pool import AveragePool, IntegerAveragePool
 from mcucompile.ops.clip import Clip, IntegerClip
 from mcucompile.ops.concat import Concat, IntegerConcat
 from mcucompile.ops.conv import Conv, IntegerConv
+from mcucompile.ops.cordic_function import CORDIC_FUNCTIONS, IntegerCordic
 from mcucompile.ops.dense import Dense, IntegerDense
 from mcucompile.ops.extremum import Extremum, IntegerExtremum
 from mcucompile.ops.four_view import FourView
@@ -83,6 +85,7 @@ INTEGER_OPERATORS: dict[str, type[Op]] = {
         IntegerConcat,
         IntegerLookup,
         IntegerInterpolation,
+        IntegerCordic,
         IntegerClip,
         IntegerLstm,
         IntegerGru,
@@ -96,6 +99,8 @@ INTEGER_OPERATORS: dict[str, type[Op]] = {
 }
 
 __all__ = [
+    "ACTIVATION_METHODS",
+    "CORDIC_FUNCTIONS",
     "INTEGER_OPERATORS",
     "REAL_OPERATORS",
     "WEIGHTED_OPERATORS",
@@ -116,6 +121,7 @@ __all__ = [
     "IntegerClip",
     "IntegerConcat",
     "IntegerConv",
+    "IntegerCordic",
     "IntegerDense",
     "IntegerExtreme",
     "IntegerExtremum",
@@ -147,5 +153,6 @@ __all__ = [
     "Softmax",
     "Take",
     "Transpose",
+    "activation_method",
     "weights_of",
 ]

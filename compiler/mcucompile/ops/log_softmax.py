@@ -1,4 +1,4 @@
-"""Logarithm of softmax over the last axis: a table of exp, and a table of log for each row."""
+"""Logarithm of softmax over the last axis: a table of exp, or CORDIC, and a table of log for each row."""
 
 import math
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import numpy as np
 from mcucompile.ir import Array, Format, Op, Shape
 from mcucompile.lowering import Lowered, Lowering, RealOp, largest
 from mcucompile.numerics import Int
+from mcucompile.ops.cordic_function import CordicExponentials
 from mcucompile.ops.softmax import TABLE_BITS, Exponentials, checked_classes, exponentials
 
 # Straight lines between this many points of log(1 + f), and the bits of f between two of them.
@@ -53,7 +54,7 @@ class LogSoftmax(RealOp):
             inputs=self.inputs,
             output=self.output,
             source=self.source,
-            tables=exponentials(source, self.source),
+            exponentials=exponentials(source, self.source, by_cordic=lowering.by_cordic),
             step=max(round(source.scale / unit), 1),
             logarithms=np.floor(points + 0.5).astype(np.int64),
             octave=round(math.log(2) / unit),
@@ -69,7 +70,7 @@ class IntegerLogSoftmax(Op):
     """y = max(zero_point + ((half - d * step - log(sum e(d))) >> shift), minimum), d = max x - x.
 
     Attributes:
-        tables: e.
+        exponentials: e.
         step: the input's scale, in units of 2**-shift output codes.
         logarithms: (129,) log(1 + i / 128) in those units.
         octave: log 2 in those units.
@@ -77,7 +78,7 @@ class IntegerLogSoftmax(Op):
     """
 
     kind: ClassVar[str] = "log_softmax"
-    tables: Exponentials
+    exponentials: Exponentials | CordicExponentials
     step: int
     logarithms: Int
     octave: int
@@ -93,7 +94,7 @@ class IntegerLogSoftmax(Op):
         """Bit-exact output codes."""
         x = inputs[0].astype(np.int64)
         distance = x.max(axis=-1, keepdims=True) - x
-        total = self.tables.of(distance).sum(axis=-1, keepdims=True)
+        total = self.exponentials.of(distance).sum(axis=-1, keepdims=True)
         y = ((1 << self.shift >> 1) - distance * self.step - self._logarithm(total)) >> self.shift
         return np.asarray(np.maximum(y + self.zero_point, self.minimum), dtype=np.int64)
 

@@ -1,4 +1,7 @@
-"""Any function of one activation: a table of all codes, or of points of it with straight lines between them."""
+"""Any function of one activation: a table of all codes, or of points of it with straight lines between them.
+
+Some functions can be computed by CORDIC instead, if the user wants that.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -9,6 +12,7 @@ from mcucompile.errors import QuantizationError
 from mcucompile.ir import Array, Format, Op, Shape
 from mcucompile.lowering import Lowered, Lowering, RealOp, largest
 from mcucompile.numerics import Int, Real
+from mcucompile.ops.cordic_function import lower_by_cordic
 from mcucompile.ops.formula import Formula, evaluate
 
 # A result's table entries are stored in 16 bits.
@@ -42,10 +46,13 @@ class Lookup(RealOp):
         return self
 
     def lower(self, lowering: Lowering) -> Lowered:
-        """Tabulate the function of every 8-bit code; of a 16-bit code, enough points of it."""
+        """Tabulate the function of every 8-bit code; of a 16-bit code, enough points of it. Or take CORDIC."""
         source = lowering.formats[0]
         if source.bits > 16:
             raise QuantizationError(self.source, f"its input is {source}", "give it an 8-bit or 16-bit activation")
+        computed = lower_by_cordic(self, self.formula, lowering) if lowering.by_cordic else None
+        if computed is not None:
+            return computed
         codes = np.arange(source.minimum, source.maximum + 1)
         exact = evaluate(self.formula, source.dequantize(codes))
         format_ = _output_format(lowering, exact)

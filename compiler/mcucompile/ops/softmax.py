@@ -1,4 +1,4 @@
-"""Softmax over the last axis: a table of exp and one restoring division for each output."""
+"""Softmax over the last axis: a table of exp, or CORDIC, and one restoring division for each output."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -9,6 +9,7 @@ from mcucompile.errors import ModelError, QuantizationError
 from mcucompile.ir import Array, Format, Op, Shape, Source
 from mcucompile.lowering import Lowered, Lowering, RealOp
 from mcucompile.numerics import INT32_MAX, Int, fraction
+from mcucompile.ops.cordic_function import CordicExponentials, cordic_exponentials
 
 # exp in units of 2**-15: fits uint16, and 65,535 of them fit a uint32 sum.
 TABLE_BITS = 15
@@ -35,10 +36,13 @@ class Exponentials:
         return np.asarray((product + (1 << (TABLE_BITS - 1))) >> TABLE_BITS)
 
 
-def exponentials(source: Format, place: Source) -> Exponentials:
-    """Return the tables for an input's format, or raise QuantizationError."""
+def exponentials(source: Format, place: Source, *, by_cordic: bool) -> Exponentials | CordicExponentials:
+    """Return exponentials for an input's format, by CORDIC if wanted and possible, or raise QuantizationError."""
     if source.bits > 16:
         raise QuantizationError(place, f"its input is {source}", "give it an 8-bit or 16-bit activation")
+    computed = cordic_exponentials(source) if by_cordic else None
+    if computed is not None:
+        return computed
     steps = np.arange(_TABLE_STEPS)
     coarse = steps * _TABLE_STEPS if source.bits == 16 else steps[:0]
     fine, upper = (
@@ -73,7 +77,7 @@ class Softmax(RealOp):
             inputs=self.inputs,
             output=self.output,
             source=self.source,
-            tables=exponentials(lowering.formats[0], self.source),
+            exponentials=exponentials(lowering.formats[0], self.source, by_cordic=lowering.by_cordic),
             bits=bits,
             maximum=format_.maximum,
         )
@@ -85,13 +89,13 @@ class IntegerSoftmax(Op):
     """y = min(round(e(max x - x) * 2**bits / sum of them), maximum).
 
     Attributes:
-        tables: e.
+        exponentials: e.
         bits: fraction bits of the output.
         maximum: largest output code.
     """
 
     kind: ClassVar[str] = "softmax"
-    tables: Exponentials
+    exponentials: Exponentials | CordicExponentials
     bits: int
     maximum: int
 
@@ -102,7 +106,7 @@ class IntegerSoftmax(Op):
     def run(self, *inputs: Array) -> Array:
         """Bit-exact output codes."""
         x = inputs[0].astype(np.int64)
-        e = self.tables.of(x.max(axis=-1, keepdims=True) - x)
+        e = self.exponentials.of(x.max(axis=-1, keepdims=True) - x)
         return np.minimum(fraction(e, e.sum(axis=-1, keepdims=True), self.bits), self.maximum)
 
 
