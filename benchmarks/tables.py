@@ -170,6 +170,17 @@ def real_networks_table(results: Results) -> str:
     return markdown(rows)
 
 
+def activation_methods_table(results: Results) -> str:
+    """A table and CORDIC for functions of activations."""
+    rows = [["functions", "activations", "flash, table", "flash, CORDIC", "a value, table", "a value, CORDIC"]]
+    runs = results["activation_methods"]["runs"]
+    for table, cordic in zip(runs[::2], runs[1::2], strict=True):
+        flash = [f"{run['flash_bytes']:,}" for run in (table, cordic)]
+        counts = [f"{run['instructions_per_value']:.0f}" for run in (table, cordic)]
+        rows.append([", ".join(table["functions"]), table["activations"], *flash, *counts])
+    return markdown(rows)
+
+
 TABLES: dict[str, Callable[[Results], str]] = {
     "examples": examples_table,
     "hidden": hidden_table,
@@ -178,6 +189,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "boards": boards_table,
     "exactness": exactness_table,
     "real_networks": real_networks_table,
+    "activation_methods": activation_methods_table,
     "memory": memory_table,
     "resnet8": resnet8_table,
     "speed": speed_table,
@@ -212,6 +224,7 @@ def load_results() -> Results:
         "speed": "compile_speed",
         "real": "real_networks",
         "memory": "memory",
+        "activation_methods": "activation_methods",
         "conformance": "conformance",
     }
     return {name: json.loads((RESULTS / f"{file}.json").read_text(encoding="utf-8")) for name, file in files.items()}

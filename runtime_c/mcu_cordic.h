@@ -12,6 +12,9 @@
 
 #include "mcu_numerics.h"
 
+/* One copy in flash, however many layers call it. */
+#define MCU_CORDIC_SHARED static __attribute__((noinline, unused))
+
 #define MCU_CORDIC_GUARD_BITS 6
 /* 1, pi and ln 2 in steps of 2^-21; in steps of 2^-15 pi / 2 and 16, the largest argument: exp(-16) is 0. */
 #define MCU_CORDIC_ONE 2097152
@@ -56,7 +59,7 @@ static inline int32_t mcu_cordic_round_s32(int32_t value)
  *   angle  Q15 radians, magnitude up to MCU_CORDIC_REACH; pi is 102944
  *   cosine  gets the cosine, Q15
  */
-static inline int32_t mcu_cordic_sin_cos_s32(int32_t angle, int32_t *cosine)
+MCU_CORDIC_SHARED int32_t mcu_cordic_sin_cos_s32(int32_t angle, int32_t *cosine)
 {
     int32_t z = mcu_shift_left_s32(angle, MCU_CORDIC_GUARD_BITS);
     for (int32_t turn = 4 * MCU_CORDIC_PI; turn > MCU_CORDIC_PI; turn = mcu_shift_right_s32(turn, 1)) {
@@ -159,7 +162,7 @@ static inline int32_t mcu_cordic_polar_s32(int32_t y, int32_t x, int32_t *length
  * exp(z) = exp(z + k ln 2) / 2^k with 0 <= z + k ln 2 < ln 2. In x + y, the sum of the two coordinates of a
  * hyperbolic rotation, a step is one addition.
  */
-static inline int32_t mcu_cordic_decay_s32(int32_t z)
+MCU_CORDIC_SHARED int32_t mcu_cordic_decay_s32(int32_t z)
 {
     const int32_t near = z < -MCU_CORDIC_REACH ? -MCU_CORDIC_REACH : z;
     int32_t rest = mcu_shift_left_s32(near, MCU_CORDIC_GUARD_BITS);
@@ -186,7 +189,7 @@ static inline int32_t mcu_cordic_decay_s32(int32_t z)
 }
 
 /* numerator / denominator, Q15, by linear vectoring; 0 <= numerator <= denominator < 2^29. */
-static inline int32_t mcu_cordic_divide_s32(int32_t numerator, int32_t denominator)
+MCU_CORDIC_SHARED int32_t mcu_cordic_divide_s32(int32_t numerator, int32_t denominator)
 {
     int32_t rest = numerator;
     int32_t quotient = 0;
