@@ -144,7 +144,10 @@ def _models(case: TestCase) -> list[tuple[onnx.ModelProto, Array, Array]]:
     """
     if case.model is None or not case.data_sets:
         raise _OutsideError("no model or no data")
-    inputs, outputs = case.data_sets[0]
+    inputs, outputs = (
+        [np.asarray(values) if isinstance(values, np.generic) else values for values in part]
+        for part in case.data_sets[0]
+    )
     if not all(isinstance(values, np.ndarray) and values.dtype.kind in "fiub" for values in (*inputs, *outputs)):
         raise _OutsideError("sequences, optional values, strings or types that numpy lacks")
     if sum(values.size for values in (*inputs, *outputs)) > MAXIMUM_VALUES:
@@ -186,7 +189,9 @@ def _with_one_input(model: onnx.ModelProto, inputs: Sequence[Array], index: int,
 def _try(directory: Path, model: onnx.ModelProto, given: Array, expected: Array) -> tuple[float, int]:
     """Compile a model, compare it in float and in integers; return its error and its layers."""
     graph = graph_from_model(model)
-    (actual,) = graph.run(given[None])
+    source, result = graph.input.format, graph.result.format
+    (actual,) = graph.run(given[None] if source is None else source.dequantize(given[None]))
+    actual = actual if result is None or expected.dtype.kind == "f" else result.quantize(actual)
     if actual.shape != expected.shape:
         raise _WrongError(f"float execution has the shape {actual.shape}, not {expected.shape}")
     tolerance = HALF_TOLERANCE if np.float16 in (given.dtype, expected.dtype) else FLOAT_TOLERANCE
@@ -220,7 +225,9 @@ def _error(compiled: Compiled, samples: Array) -> float:
     source, result = compiled.graph.input.stored, compiled.graph.result
     codes = samples.astype(np.int64) if samples.dtype.kind in "iu" else source.quantize(samples)
     found = result.stored.dequantize(compiled.graph.run(codes))
-    exact = compiled.real.run(samples.astype(np.float32)).astype(np.float64)
+    # A model that gives its formats is compared from what its input's codes mean.
+    reals = samples if compiled.real.input.format is None else source.dequantize(codes)
+    exact = compiled.real.run(reals.astype(np.float32)).astype(np.float64)
     producers = {op.output: op for op in compiled.graph.ops}
     if isinstance(producers.get(result.name), ArgMax):
         wrong = float(np.mean(found != exact))

@@ -108,6 +108,64 @@ static inline int32_t mcu_multiply_digits_s32(int32_t acc, const int8_t *digits,
     return (int32_t)product;
 }
 
+/* scaled / 2^shift to the nearest integer, ties to those whose lowest bit is `even`.
+ *   scaled  what is less than `window` above half a code counts as a tie; window is at least 1
+ *   shift   1..31
+ */
+static inline int32_t mcu_round_even_s32(int32_t scaled, uint32_t shift, int32_t window, int32_t even)
+{
+    const int32_t half = (int32_t)(1U << (shift - 1U));
+    const int32_t is_odd = (mcu_shift_right_s32(scaled, shift) ^ even) & 1;
+    return mcu_shift_right_s32(mcu_add_s32(scaled, is_odd ? half : half - window), shift);
+}
+
+/* A 64-bit integer in two words, for products that int32 cannot hold: no helper routine of the compiler's. */
+typedef struct {
+    uint32_t low;
+    int32_t high;
+} mcu_wide;
+
+/* sum + acc * 2^n, n in 0..31. */
+static inline void mcu_wide_add(mcu_wide *sum, int32_t acc, uint32_t n)
+{
+    const uint32_t low = (uint32_t)mcu_shift_left_s32(acc, n);
+    sum->low += low;
+    sum->high =
+        (int32_t)((uint32_t)sum->high + (uint32_t)((acc >> 1) >> (31U - n)) + (sum->low < low ? 1U : 0U));
+}
+
+/* sum - acc * 2^n, n in 0..31. */
+static inline void mcu_wide_subtract(mcu_wide *sum, int32_t acc, uint32_t n)
+{
+    const uint32_t low = (uint32_t)mcu_shift_left_s32(acc, n);
+    sum->high =
+        (int32_t)((uint32_t)sum->high - (uint32_t)((acc >> 1) >> (31U - n)) - (sum->low < low ? 1U : 0U));
+    sum->low -= low;
+}
+
+/* sum + acc times a multiplier given as in mcu_multiply_digits_s32. */
+static inline void mcu_wide_add_digits(mcu_wide *sum, int32_t acc, const int8_t *digits, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; ++i) {
+        const int32_t digit = digits[i];
+        if (digit > 0) {
+            mcu_wide_add(sum, acc, (uint32_t)(digit - 1));
+        } else if (digit < 0) {
+            mcu_wide_subtract(sum, acc, (uint32_t)(-digit - 1));
+        }
+    }
+}
+
+/* floor(sum / 2^n), n in 0..63; the compiler has proven that it fits int32. */
+static inline int32_t mcu_wide_shift_right(const mcu_wide *sum, uint32_t n)
+{
+    if (n >= 32U) {
+        return sum->high >> (n - 32U);
+    }
+    /* Two shifts, because a shift by 32 is not defined. */
+    return (int32_t)((sum->low >> n) | (((uint32_t)sum->high << 1) << (31U - n)));
+}
+
 /* round(numerator * 2^bits / denominator), ties up, by restoring division.
  *   numerator 0..denominator, denominator 1..2^31 - 1, bits 0..30
  */

@@ -19,7 +19,8 @@ DECIMALS = [e for e in ENCODINGS.values() if isinstance(e, DecimalLogQuant)]
 
 def test_the_table_holds_what_the_families_promise() -> None:
     assert list(ENCODINGS) == [
-        "int8", "int4", "log3", "log4", "log5", "log6", "log7", "log8", "dlq3", "dlq4", "dlq5", "dlq6", "dlq4half",
+        "int8", "int4", "int8z", "log3", "log4", "log5", "log6", "log7", "log8",
+        "dlq3", "dlq4", "dlq5", "dlq6", "dlq4half",
     ]  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from mcucompile.errors import UnsupportedError, UserError
 from mcucompile.frontends.names import c_name
 from mcucompile.frontends.onnx import graph_from_model, load_onnx
 from mcucompile.frontends.onnx_ops import CONVERTERS
+from mcucompile.frontends.onnx_quantized import CONVERTERS as QUANTIZED
 from mcucompile.ir import Format
 from mcucompile.ops import Dense
 from models_factory import Array, make_model, newest_opset, node, run_onnxruntime
@@ -47,7 +48,8 @@ def test_every_converter_has_a_case() -> None:
     models = [case.model(min(max(case.oldest, 17), case.newest), random) for case in CASES.values()]
     used = {(n.domain, n.op_type) for model in models for n in model.graph.node}
     # Younger than onnxruntime; ONNX's own tests have them.
-    assert set(CONVERTERS) - used == {("", "Size"), ("", "Swish"), ("", "RMSNormalization")}
+    others = set(CONVERTERS) - set(QUANTIZED)  # tests/test_quantized_models.py has those
+    assert others - used == {("", "Size"), ("", "Swish"), ("", "RMSNormalization")}
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -57,6 +59,8 @@ def test_onnx_node_tests() -> None:
     Each of a test's inputs in turn becomes the graph's input, the others become constants.
     """
     operators = {op_type for _, op_type in CONVERTERS}
+    # Of other projects, or refused.
+    foreign = {op_type for domain, op_type in QUANTIZED if domain} | {"DynamicQuantizeLinear"}
     converted = 0
     covered: set[str] = set()
     for case in load_model_tests(kind="node"):
@@ -65,6 +69,7 @@ def test_onnx_node_tests() -> None:
         if not used & operators or len(model.graph.output) != 1 or not case.data_sets:
             continue
         inputs, (expected, *_) = case.data_sets[0]
+        inputs = [np.asarray(values) if isinstance(values, np.generic) else values for values in inputs]
         if not all(isinstance(values, np.ndarray) for values in (*inputs, expected)):
             continue
         for index, values in enumerate(inputs):
@@ -76,14 +81,16 @@ def test_onnx_node_tests() -> None:
                 graph = graph_from_model(variant)
             except UserError:
                 continue
-            (actual,) = graph.run(values[None])
+            source, result = graph.input.format, graph.result.format
+            (actual,) = graph.run(values[None] if source is None else source.dequantize(values[None]))
+            actual = actual if result is None or expected.dtype.kind == "f" else result.quantize(actual)
             rtol = max(case.rtol, 2.0**-7) if expected.dtype.itemsize == 2 else case.rtol
             np.testing.assert_allclose(actual, expected, rtol=rtol, atol=1e-6, err_msg=case.name, strict=False)
             assert actual.shape == expected.shape, case.name
             converted += 1
             covered |= used
     assert converted >= 100
-    assert covered >= operators - {"Cast", "LayerNormalization", "FourView", "Shape", "Size"}
+    assert covered >= operators - {"Cast", "LayerNormalization", "FourView", "Shape", "Size", *foreign}
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)

@@ -7,7 +7,7 @@ import numpy as np
 
 from mcucompile.errors import SamplesError
 from mcucompile.ir import Array, Format, Graph, Tensor
-from mcucompile.lowering import best_format
+from mcucompile.lowering import best_format, chooses_formats
 
 MAX_SAMPLES = 256
 _MAX_BYTES = 1 << 28
@@ -21,7 +21,7 @@ class Calibration:
     Attributes:
         input_format: of the graph's input.
         values: (samples, *shape) of every tensor.
-        guessed: no samples were given; the ranges come from random input.
+        guessed: no samples were given, and the model does not give all formats; ranges come from random input.
         codes: (samples, *shape) the samples as input codes.
     """
 
@@ -33,7 +33,7 @@ class Calibration:
 
 def calibrate(graph: Graph, samples: Array | None) -> Calibration:
     """Run the graph on samples, (n, *input shape) as of `as_samples`; None guesses."""
-    guessed = samples is None
+    guessed = samples is None and chooses_formats(graph)
     given = _guess(graph.input) if samples is None else samples
     format_ = input_format(graph.input, given)
     per_sample = 4 * sum(tensor.size for tensor in graph.tensors.values())

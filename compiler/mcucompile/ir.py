@@ -1,8 +1,8 @@
 """The intermediate representation: immutable graphs of operators over named tensors.
 
-A graph is first one of real operators (every tensor's format is None) and becomes, by `quantize`, one
-of integer operators (every tensor has a format). Both are executed by the same few lines: an operator
-computes its output from its inputs, and the integer graph's execution *is* the reference.
+A graph is first one of real operators (a tensor has no format, or the one that the model gives it) and becomes,
+by `quantize`, one of integer operators (every tensor has a format). Both are executed by the same few lines: an
+operator computes its output from its inputs, and the integer graph's execution *is* the reference.
 Shapes are those of the user's file with one sample (a batch of 1 stays in the shape as 1).
 """
 
@@ -45,21 +45,27 @@ class Format:
         signed: two's complement if true.
         scale: real size of one step, positive.
         zero_point: the code of the real 0.
+        limits: smallest and largest code, of a format that uses fewer than its bits hold; None: all of them.
     """
 
     bits: int
     signed: bool
     scale: float = 1.0
     zero_point: int = 0
+    limits: tuple[int, int] | None = None
 
     @property
     def minimum(self) -> int:
         """Smallest code. Signed formats are symmetric for quantized values: -127, not -128, is used."""
+        if self.limits is not None:
+            return self.limits[0]
         return -(1 << (self.bits - 1)) if self.signed else 0
 
     @property
     def maximum(self) -> int:
         """Largest code."""
+        if self.limits is not None:
+            return self.limits[1]
         return (1 << (self.bits - self.signed)) - 1
 
     @property
@@ -93,7 +99,7 @@ class Format:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A named value in a graph. format is None while the graph is one of reals."""
+    """A named value in a graph. While the graph is one of reals, format is None unless the model gives it."""
 
     name: str
     shape: Shape

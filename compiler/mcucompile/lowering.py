@@ -3,12 +3,14 @@
 from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from mcucompile.encodings import Encoding
-from mcucompile.ir import Array, Format, Op
-from mcucompile.numerics import Real, short_multipliers
+from mcucompile.ir import Array, Format, Graph, Op
+from mcucompile.numerics import Int, Real, Requantization, requantization, short_multipliers
+from mcucompile.precise import Target, narrow_requantization, precise_requantization
 
 # Odd multipliers below 16: 1, 3, 5, 7, 9, 15 with two signed digits. Wider ones gain little once scales
 # are chosen to fit them, and each bit of width is a bit of accumulator lost.
@@ -34,6 +36,7 @@ class Lowering:
         terms: how many signed powers of two a requantization multiplier may have.
         corrects_rounding: biases, and weights not yet rounded, take back what rounding weights does to a sum.
         by_cordic: functions are computed by CORDIC where it covers them, not looked up in tables.
+        given: the output's format if the model gives it, which only an operator that takes formats is told.
     """
 
     formats: tuple[Format, ...]
@@ -45,20 +48,51 @@ class Lowering:
     terms: int
     corrects_rounding: bool
     by_cordic: bool = False
+    given: Format | None = None
 
     @property
     def multipliers(self) -> tuple[int, ...]:
         """The allowed odd multipliers."""
         return short_multipliers(self.terms, MULTIPLIER_WIDTH)
 
+    def requantize_to(
+        self,
+        format_: Format,
+        *,
+        gain: Real,
+        bias: Real,
+        bounds: tuple[Int, Int],
+        multipliers: tuple[int, ...],
+        limits: tuple[int, int] | None = None,
+        is_narrow: bool = False,
+    ) -> Requantization:
+        """Return the requantization into the output's format, exactly rounded if the format is given.
+
+        Args:
+            multipliers: those allowed where the format was chosen to fit them.
+            format_, gain, bias, bounds, limits, is_narrow: as of `requantize_exactly_to`.
+        """
+        if self.given is not None:
+            return requantize_exactly_to(
+                format_, gain=gain, bias=bias, bounds=bounds, limits=limits, is_narrow=is_narrow
+            )
+        minimum, maximum = limits or (format_.minimum, format_.maximum)
+        return requantization(
+            gain, bias, minimum=minimum, maximum=maximum, zero_point=format_.zero_point, multipliers=multipliers
+        )
+
     def output_format(self, *, signed: bool) -> Format:
-        """Return the output format whose clip measures best on the samples."""
+        """Return the output format: the given one, or the one whose clip measures best on the samples."""
+        if self.given is not None:
+            return self.given
         if self.is_result:
             return Format(32, True, largest(self.output) / RESULT_STEPS)
         return best_format(self.output, signed=signed, bits=self.activation_bits)
 
     def free_format(self) -> Format:
-        """Return the format of a stored output that measures best, for operators that can give any."""
+        """Return the format of a stored output, given or measuring best, for operators that can give any."""
+        if self.given is not None:
+            return self.given
         low, high = float(self.output.min()), float(self.output.max())
         plain = best_format(self.output, signed=low < 0, bits=self.activation_bits)
         if self.activation_bits > 8 or low >= 0:
@@ -87,6 +121,10 @@ class RealOp(Op):
     """An operator of the real graph: it can turn itself into integers."""
 
     __slots__ = ()
+    # True if `lower` gives the output whatever format of 8 or 16 bits it is told to.
+    takes_format: ClassVar[bool] = False
+    # True if the output's format needs no samples.
+    keeps_format: ClassVar[bool] = False
 
     @abstractmethod
     def lower(self, lowering: Lowering) -> Lowered:
@@ -100,6 +138,13 @@ class RealOp(Op):
         return None
 
 
+def chooses_formats(graph: Graph) -> bool:
+    """Return whether a real graph leaves some format to be chosen, for which samples are needed."""
+    return graph.input.format is None or any(
+        graph.tensors[op.output].format is None and not (isinstance(op, RealOp) and op.keeps_format) for op in graph.ops
+    )
+
+
 def rectified(y: Array, *, relu: bool, ceiling: float) -> Array:
     """Return min(max(y, 0), ceiling) if relu, else y."""
     return np.clip(y, np.float32(0), np.float32(ceiling)) if relu else y
@@ -110,6 +155,30 @@ def code_limits(format_: Format, *, relu: bool, ceiling: float) -> tuple[int, in
     if not relu:
         return format_.minimum, format_.maximum
     return max(format_.minimum, format_.zero_point), int(format_.quantize(np.array(ceiling)))
+
+
+def requantize_exactly_to(
+    format_: Format,
+    *,
+    gain: Real,
+    bias: Real,
+    bounds: tuple[Int, Int],
+    limits: tuple[int, int] | None = None,
+    is_narrow: bool = False,
+) -> Requantization:
+    """Return the requantization into a given format that rounds every accumulator exactly.
+
+    Args:
+        format_: of the output.
+        gain: (channels,) positive, accumulator to output code.
+        bias: (channels,) in accumulator units.
+        bounds: (channels,) smallest and largest accumulator.
+        limits: the clamp in codes; default: the format's.
+        is_narrow: intermediates must fit 32 bits; what that leaves of a multiplier is nearly exact.
+    """
+    minimum, maximum = limits or (format_.minimum, format_.maximum)
+    target = Target(gain, bias, *bounds, minimum, maximum, format_.zero_point)
+    return narrow_requantization(target) if is_narrow else precise_requantization(target)
 
 
 def largest(values: Array) -> float:

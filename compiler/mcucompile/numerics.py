@@ -15,6 +15,9 @@ Real = npt.NDArray[np.float64]
 
 INT32_MAX = 2**31 - 1
 MAX_SHIFT = 31
+# 2**61 leaves room for any code, times the power of two that is shifted out.
+MAX_WIDE_SHIFT = 52
+WIDE_MAX = 2**62
 _WIDEST = 2.0**60
 
 
@@ -55,15 +58,19 @@ def short_multipliers(terms: int, width: int) -> tuple[int, ...]:
 class Requantization:
     """How an accumulator becomes a code: y = (acc * multiplier + offset + half) >> shift, then clamped.
 
-    The shift is arithmetic (floor) and half is 2**(shift - 1), or 0 for shift 0: ties round up.
+    The shift is arithmetic (floor) and half is 2**(shift - 1), or 0 for shift 0: ties round up, but see tie_window.
     Every multiplier is a short signed sum of powers of two, so that a core without a multiplier
     computes the same product in shifts and adds.
 
     Attributes:
         multiplier: (channels,) or (1,), at least 1.
         offset: (channels,) or (1,), already in units of acc * multiplier.
-        shift: (channels,) or (1,), 0..31.
+        shift: (channels,) or (1,), 0..31, or 0..MAX_WIDE_SHIFT if wide.
         minimum, maximum: the clamp, in codes.
+        is_wide: intermediates have 64 bits, two words of 32, as multipliers need that are given and not chosen.
+        tie_window: 0, or ties go to even codes, as a quantized model may want it: then what is less than this above
+            half a code counts as a tie. Not if wide.
+        even: 0, or 1 where an even multiple of the output's scale has an odd code: the zero point is odd.
     """
 
     multiplier: Int
@@ -71,6 +78,9 @@ class Requantization:
     shift: Int
     minimum: int
     maximum: int
+    is_wide: bool = False
+    tie_window: int = 0
+    even: int = 0
 
     def half(self) -> Int:
         """Return the rounding half of each channel."""
@@ -78,7 +88,12 @@ class Requantization:
 
     def apply(self, acc: Int) -> Int:
         """Requantize accumulators. acc: (..., channels) -> codes, same shape."""
-        y = (acc * self.multiplier + self.offset + self.half()) >> self.shift
+        scaled = acc * self.multiplier + self.offset
+        rounding = self.half()
+        if self.tie_window:
+            is_odd = ((scaled >> self.shift) ^ self.even) & 1
+            rounding = rounding - np.where(is_odd == 1, 0, self.tie_window)
+        y = (scaled + rounding) >> self.shift
         return np.asarray(np.clip(y, self.minimum, self.maximum), dtype=np.int64)
 
     def worst(self, low: Int, high: Int) -> Int:

@@ -14,6 +14,7 @@ from mcucompile.ops import (
     CORDIC_FUNCTIONS,
     WEIGHTED_OPERATORS,
     ArgMax,
+    FakeQuantize,
     LogSoftmax,
     Lookup,
     Softmax,
@@ -124,6 +125,7 @@ def quantize(
     for op in graph.ops:
         if not isinstance(op, RealOp):
             raise TypeError(f"{type(op).__name__} is not a real operator")
+        given = graph.tensors[op.output].format if op.takes_format else None
         lowered = op.lower(
             Lowering(
                 formats=tuple(formats[name] for name in op.inputs),
@@ -135,6 +137,7 @@ def quantize(
                 terms=terms,
                 corrects_rounding=corrects_rounding and not calibration.guessed,
                 by_cordic=by_cordic.of(op.name),
+                given=given,
             )
         )
         if by_cordic.layers.get(op.name) and activation_method(lowered.op) != "cordic":
@@ -151,7 +154,7 @@ def quantize(
 
 def _activation_bits(graph: Graph, op: Op, activations: Choice[int]) -> int:
     """Return the bits of an operator's stored output: the user's choice, but 16 where values are only compared."""
-    is_compared = _is_only_compared(graph, op.output)
+    is_compared = _is_only_compared(graph, op.output) or _is_snapped(graph, op.output)
     return (
         max(activations.default, 16) if is_compared and op.name not in activations.layers else activations.of(op.name)
     )
@@ -167,6 +170,12 @@ def _is_only_compared(graph: Graph, tensor: str) -> bool:
         isinstance(reader, _RANKING) or (reader.is_view and _is_only_compared(graph, reader.output))
         for reader in readers
     )
+
+
+def _is_snapped(graph: Graph, tensor: str) -> bool:
+    """Return whether a tensor is read only to be rounded to a format that the model gives: 16 bits round it once."""
+    readers = graph.consumers(tensor)
+    return bool(readers) and all(isinstance(reader, FakeQuantize) for reader in readers)
 
 
 def _is_result(graph: Graph, tensor: str) -> bool:

@@ -135,7 +135,9 @@ def _narrowed(array: Array) -> Array:
     """Return integers in the smallest type that holds them: codes of weights are int64 while they are used."""
     if array.dtype != np.int64 or not array.size:
         return array
-    return array.astype(np.result_type(np.min_scalar_type(array.min()), np.min_scalar_type(array.max())))
+    type_ = np.result_type(np.min_scalar_type(array.min()), np.min_scalar_type(array.max()))
+    # Negative numbers beside numbers above 2**32 would get a real type.
+    return array if type_.kind == "f" else array.astype(type_)
 
 
 def _widened(array: Array) -> Array:

@@ -53,7 +53,8 @@ def gemm(builder: Builder, a: Value, b: Value, addend: Value, alpha: float, beta
         n_in, n_out = b.shape
         is_row = addend.size == 1 or (addend.size == n_out and addend.shape[-1] == n_out)
         if is_row and a.shape[-1] == n_in:
-            return builder.dense(a, b.T.astype(np.float64) * alpha, addend.astype(np.float64) * beta)
+            weight = b.T if alpha == 1 else b.T.astype(np.float64) * alpha
+            return builder.dense(a, weight, addend.astype(np.float64) * beta)
     product = scaled(builder, matmul(builder, a, b), alpha)
     return add(builder, product, scaled(builder, addend, beta))
 

@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mcucompile.errors import ModelError
+from mcucompile.frontends.dequantized import output_steps
 from mcucompile.frontends.names import UniqueNames, short_name
 from mcucompile.frontends.refusals import RefusalError
 from mcucompile.ir import Format, Graph, Op, Shape, Source, Tensor, build_graph
 from mcucompile.lowering import RealOp
-from mcucompile.ops import Affine, ArgMax, Dense, FourView, LogSoftmax, Relu, Reshape, Softmax, Transpose
+from mcucompile.ops import Affine, ArgMax, Dense, FakeQuantize, FourView, LogSoftmax, Relu, Reshape, Softmax, Transpose
 
 # No board here has the flash or the RAM for this many numbers; it bounds what a hostile file can ask for.
 MAX_ELEMENTS = 1 << 26
@@ -25,6 +26,7 @@ class Kind(Enum):
 
     REAL = "real numbers"
     BYTES = "the input's integers"
+    CODES = "quantized codes"
     INDEX = "an index"
 
 
@@ -57,6 +59,7 @@ class Builder:
         self.source = Source(file, "graph", "Graph")
         self._inputs: list[Tensor] = []
         self._ops: list[Op] = []
+        self._producers: dict[str, Op] = {}
         self._first_of_node = 0
         self._names = UniqueNames()
         self._tensors = UniqueNames()
@@ -72,8 +75,44 @@ class Builder:
         self._inputs.append(Tensor(tensor, shape, format_))
         return Activation(tensor, shape, Kind.REAL if format_ is None else Kind.BYTES)
 
+    def give_input_format(self, format_: Format) -> None:
+        """Say what the input's integers mean; they are no raw integers any more."""
+        (tensor,) = self._inputs
+        declared = tensor.format
+        if declared is None or (declared.bits, declared.signed) != (format_.bits, format_.signed):
+            raise ModelError(self.source, f"reads the input as {format_}", "give the zero point the input's type")
+        if declared not in (format_, Format(format_.bits, format_.signed)):
+            raise RefusalError(f"reads the input as {format_}, another node as {declared}", "use one scale for it")
+        self._inputs[0] = replace(tensor, format=format_)
+
+    def producer(self, x: Activation) -> Op | None:
+        """Return the operator that makes x, None if that is the input."""
+        return self._producers.get(x.tensor)
+
+    def format_of(self, codes: Activation) -> Format:
+        """Return the format that quantized codes were made in, or the input's; what lies between only moves them."""
+        tensor = codes.tensor
+        while tensor in self._producers:
+            op = self._producers[tensor]
+            if isinstance(op, FakeQuantize):
+                return op.format
+            tensor = op.inputs[0]
+        (given,) = self._inputs
+        return Format(8, signed=False) if given.format is None else given.format
+
+    def require_one_format(self, values: Sequence[Activation]) -> None:
+        """Refuse quantized codes of several formats where one is needed."""
+        formats = {self.format_of(value) for value in values if value.kind is Kind.CODES}
+        if len(formats) > 1:
+            listed = " and ".join(sorted(map(str, formats)))
+            raise RefusalError(f"joins codes of {listed}", "dequantize them before it")
+
+    def meaning(self, x: Activation, number: float) -> float:
+        """Return what a number beside quantized codes means; beside anything else, the number."""
+        return float(self.format_of(x).dequantize(np.array(number))) if x.kind is Kind.CODES else number
+
     def finish(self, name: str, result: Activation) -> Graph:
-        """Return the verified graph of the operators that the result needs."""
+        """Return the verified graph of the operators that the result needs; a result of codes has their format."""
         source = Source(self.file, name, "Graph")
         needed = {result.tensor}
         ops: list[Op] = []
@@ -81,7 +120,11 @@ class Builder:
             if op.output in needed:
                 needed.update(op.inputs)
                 ops.append(op)
-        return build_graph(name, tuple(self._inputs), (result.tensor,), tuple(reversed(ops)), source)
+        graph = build_graph(name, tuple(self._inputs), (result.tensor,), tuple(reversed(ops)), source)
+        if result.kind is not Kind.CODES:
+            return graph
+        output = replace(graph.result, format=self.format_of(result))
+        return graph.replaced(tensors={**graph.tensors, result.tensor: output})
 
     def rename(self, result: Activation, tensor: str) -> Activation:
         """Give an output of the node the name it has in the user's model, if that is free and nothing reads it yet."""
@@ -89,7 +132,7 @@ class Builder:
         place = next((i for i in new if self._ops[i].output == result.tensor), None)
         if place is None or tensor in self._tensors or any(result.tensor in op.inputs for op in self._ops[place:]):
             return result
-        self._ops[place] = replace(self._ops[place], output=tensor)
+        self._ops[place] = self._producers[tensor] = replace(self._ops[place], output=tensor)
         self._tensors.take(tensor)
         return replace(result, tensor=tensor)
 
@@ -101,6 +144,7 @@ class Builder:
             Dense,
             (x,),
             weight=self.single(weight, "weight"),
+            weight_scale=output_steps(weight),
             bias=self.single(np.broadcast_to(bias.reshape(-1), weight.shape[:1]), "bias"),
         )
 
@@ -219,6 +263,8 @@ class Builder:
         for value in values:
             if value.kind is Kind.BYTES:
                 raise RefusalError("computes with integers", "cast the input to float before it")
+            if value.kind is Kind.CODES:
+                raise RefusalError("computes with quantized codes", "put a DequantizeLinear before it")
             if value.kind is Kind.INDEX:
                 raise RefusalError("computes with an index", "end the model at the ArgMax")
 
@@ -244,4 +290,5 @@ class Builder:
         if not 0 < math.prod(shape) <= MAX_ELEMENTS:
             raise RefusalError(f"makes an output of shape {shape}", f"keep tensors between 1 and {MAX_ELEMENTS} values")
         self._ops.append(op)
+        self._producers[tensor] = op
         return Activation(tensor, shape)

@@ -7,6 +7,7 @@ import numpy as np
 
 from mcucompile.errors import ModelError
 from mcucompile.frontends.builder import Activation, Builder, Constant
+from mcucompile.frontends.dequantized import output_steps
 from mcucompile.frontends.refusals import RefusalError
 from mcucompile.ops import Conv
 from mcucompile.ops.window import Pair, Window
@@ -60,6 +61,7 @@ def convolved(
         (image,),
         weight=builder.single(kernel.transpose(0, 2, 3, 1), "weight"),
         bias=builder.single(bias, "bias"),
+        weight_scale=output_steps(kernel),
         window=window,
         groups=groups,
     )

@@ -158,6 +158,7 @@ def concat(builder: Builder, values: Sequence[Value], axis: int) -> Activation:
         raise constants_only()
     if len({value.kind for value in activations}) > 1 or len(activations) < len(values):
         builder.require_real(*activations)
+    builder.require_one_format(activations)
     joined = activations[0]
     if len(activations) > 1:
         joined = replace(builder.emit(Concat, tuple(activations), axis=axis), kind=activations[0].kind)

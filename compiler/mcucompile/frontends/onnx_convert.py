@@ -12,6 +12,7 @@ from onnx import AttributeProto, TensorProto, checker, helper, shape_inference
 from mcucompile.errors import ModelError
 from mcucompile.frontends import onnx_constants
 from mcucompile.frontends.builder import MAX_ELEMENTS, Activation, Builder, Constant, Kind, Value
+from mcucompile.frontends.dequantized import Dequantized
 from mcucompile.frontends.names import first_line, label
 from mcucompile.frontends.onnx_node import Node
 from mcucompile.frontends.onnx_ops import CONVERTERS, advice
@@ -82,6 +83,8 @@ class NodeReader:
         domain = canonical_domain(node.domain)
         if domain == "" and node.op_type == "Constant":
             return (_constant(attributes),)
+        if domain == "" and node.op_type == "Transpose" and isinstance(inputs[0], Dequantized):
+            return (inputs[0].transpose(attributes.get("perm")),)
         constants = [value for value in inputs if not isinstance(value, Activation)]
         if domain == "" and len(constants) == len(inputs) and onnx_constants.can_evaluate(node.op_type):
             return (onnx_constants.evaluate(node, self.opsets[""], constants, self.tensors.budget),)

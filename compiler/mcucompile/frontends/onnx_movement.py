@@ -43,7 +43,7 @@ def _pad(node: Node, builder: Builder) -> Value:
     if len(pads) != 2 * len(axes):
         raise ModelError(node.source, f"has {len(pads)} pads for {len(axes)} axes", "export the model again")
     margins = {axis: (pads[i], pads[i + len(axes)]) for i, axis in enumerate(axes)}
-    return movement.pad(builder, x, margins, node.text("mode", "constant"), value)
+    return movement.pad(builder, x, margins, node.text("mode", "constant"), builder.meaning(x, value))
 
 
 def _gather(node: Node, builder: Builder) -> Value:

@@ -16,6 +16,7 @@ from mcucompile.frontends import (
     onnx_elementwise,
     onnx_movement,
     onnx_normalization,
+    onnx_quantized,
     onnx_recurrent,
     onnx_windows,
 )
@@ -207,6 +208,7 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     **onnx_windows.CONVERTERS,
     **onnx_movement.CONVERTERS,
     **onnx_elementwise.CONVERTERS,
+    **onnx_quantized.CONVERTERS,
     **onnx_normalization.CONVERTERS,
     **onnx_recurrent.CONVERTERS,
 }
@@ -215,7 +217,7 @@ _TRANSFORMS = "Gemm, MatMul, Add, Relu, BatchNormalization, Softmax, ArgMax, Res
 _FLOAT_MODEL = "export the float model: mcucompile quantizes it itself"
 _ADVICE = {
     **dict.fromkeys(("LpPool", "GlobalLpPool", "MaxUnpool", "MaxRoiPool"), "use MaxPool or AveragePool"),
-    **dict.fromkeys(("QuantizeLinear", "DequantizeLinear", "QLinearMatMul", "MatMulInteger", "QGemm"), _FLOAT_MODEL),
+    **dict.fromkeys(("Trunc", "DynamicQuantizeMatMul", "MatMulIntegerToFloat"), _FLOAT_MODEL),
     **dict.fromkeys(("If", "Loop", "Scan"), "export the model without control flow"),
     "RNN": "use LSTM or GRU",
 }

@@ -7,6 +7,8 @@ lie together (kernels/conv_patches.py), so that every kernel here serves both.
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from mcucompile.encodings import Weights, pack
 from mcucompile.ir import Format
 from mcucompile.kernels.kernel import Context, Cost, Layer
@@ -69,5 +71,14 @@ def dense_cost(layer: Layer, *, per_weight: int, per_output: int, table_bytes: i
     sums = sums_of(layer)
     n_out = sums.weights.codes.shape[0]
     requantize = requantize_code(sums.requantize, sums.output)
-    instructions = sums.rows * (per_weight * int(sums.weights.codes.size) + (per_output + 12) * n_out)
+    per_output += requantize.instructions
+    instructions = sums.rows * (per_weight * int(sums.weights.codes.size) + per_output * n_out)
     return Cost(instructions, sums.weights.packed_bytes + requantize.table_bytes + table_bytes, stack_bytes)
+
+
+def looked_up_values(weights: Weights) -> tuple[int, ...]:
+    """Return the value of each code as a table; none if a code is its own value in two's complement."""
+    values = weights.code_values
+    codes = np.arange(len(values))
+    own = np.where(codes < len(values) // 2, codes, codes - len(values))
+    return () if np.array_equal(values, own) else tuple(int(v) for v in values)

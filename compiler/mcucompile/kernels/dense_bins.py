@@ -33,7 +33,10 @@ class DenseBins(Kernel):
 
     def refusal(self, layer: Layer, core: Core) -> str | None:  # noqa: ARG002 - any core will do
         """Refuse encodings with too many codes for bins on the stack."""
-        codes = len(sums_of(layer).weights.code_values)
+        weights = sums_of(layer).weights
+        codes = len(weights.code_values)
+        if -int(weights.values.min()) > int(weights.code_values.max()):
+            return "a weight has no positive counterpart"
         return None if codes <= _MAX_CODES else f"{codes} distinct weights need too many bins"
 
     def cost(self, layer: Layer) -> Cost:

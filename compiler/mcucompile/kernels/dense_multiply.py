@@ -2,10 +2,7 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from mcucompile.encodings import Weights
-from mcucompile.kernels.dense import dense_context, dense_cost, sums_of
+from mcucompile.kernels.dense import dense_context, dense_cost, looked_up_values, sums_of
 from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
 
 
@@ -19,19 +16,12 @@ class DenseMultiply(Kernel):
 
     def cost(self, layer: Layer) -> Cost:
         """Seven instructions for each weight, two more to look a value up."""
-        values = self._values(sums_of(layer).weights)
+        values = looked_up_values(sums_of(layer).weights)
         return dense_cost(layer, per_weight=9 if values else 7, per_output=4, table_bytes=2 * len(values))
 
     def context(self, layer: Layer) -> Context:
         """Add the table of values, empty if a code is its own value."""
-        return {**dense_context(layer), "code_values": self._values(sums_of(layer).weights)}
-
-    @staticmethod
-    def _values(weights: Weights) -> tuple[int, ...]:
-        values = weights.code_values
-        codes = np.arange(len(values))
-        own = np.where(codes < len(values) // 2, codes, codes - len(values))
-        return () if np.array_equal(values, own) else tuple(int(v) for v in values)
+        return {**dense_context(layer), "code_values": looked_up_values(sums_of(layer).weights)}
 
 
 DENSE_MULTIPLY = DenseMultiply("multiply", "dense", "kernels/dense_multiply.c.j2")

@@ -9,9 +9,6 @@ from mcucompile.kernels.requantize import requantize_code
 from mcucompile.ops import IntegerAveragePool, IntegerExtreme, IntegerSum, MaxPool
 from mcucompile.ops.window import Window
 
-# The digits of a divisor's multiplier take this many bytes, a power of two, so that a shift finds them.
-_DIGITS = 4
-
 
 def _window(layer: Layer, window: Window) -> dict[str, Any]:
     """Return the geometry that templates/ops/window.c.j2 loops over."""
@@ -68,7 +65,8 @@ def _average_pool(layer: Layer) -> Context:
         "divisor_type": "uint8_t" if max(rows) < 256 else "uint16_t",
         "row_divisors": rows,
         "column_divisors": op.columns,
-        "digits": sum((digits + (0,) * (_DIGITS - len(digits)) for digits in requantize.digits), start=()),
+        "digit_shift": requantize.digit_shift,
+        "digits": requantize.padded_digits,
         "zero_point": op.zero_point,
     }
 
@@ -78,7 +76,8 @@ def _average_pool_table_bytes(layer: Layer) -> int:
     if not isinstance(op, IntegerAveragePool):
         raise TypeError(op.kind)
     divisors = len(op.requantize.shift)
-    return 0 if divisors == 1 else len(op.rows) + len(op.columns) + divisors * (_DIGITS + 1 + 4)
+    digits = len(requantize_code(op.requantize, layer.output_format).padded_digits)
+    return 0 if divisors == 1 else len(op.rows) + len(op.columns) + digits + divisors * (1 + 4)
 
 
 def _reduce_sum(layer: Layer) -> Context:

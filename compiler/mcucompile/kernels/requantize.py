@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from mcucompile.ir import Format
 from mcucompile.numerics import Requantization, canonical_signed_digits
 
+_WORD = 32
+
 
 @dataclass(frozen=True, slots=True)
 class RequantizeCode:
@@ -13,9 +15,11 @@ class RequantizeCode:
     Attributes:
         digits: of each channel, n > 0 for + 2**(n-1), n < 0 for - 2**(-n-1), padded with 0.
         shifts: of each channel.
-        offsets: of each channel, the rounding half included.
+        offsets: of each channel, the rounding half included unless ties go to even codes.
         is_uniform: one multiplier and one shift serve all channels: they become literals.
         clamps: the output can leave its format, so a clamp is needed.
+        is_wide: products are made in two words; `offsets` have 64 bits.
+        tie_window, even: as of Requantization.
     """
 
     digits: tuple[tuple[int, ...], ...]
@@ -25,6 +29,9 @@ class RequantizeCode:
     maximum: int
     is_uniform: bool
     clamps: bool
+    is_wide: bool = False
+    tie_window: int = 0
+    even: int = 0
 
     @property
     def digit_count(self) -> int:
@@ -35,8 +42,34 @@ class RequantizeCode:
     def table_bytes(self) -> int:
         """Bytes of flash the tables take."""
         per_channel = 0 if self.is_uniform else self.digit_count + 1
-        offsets = 4 * len(self.offsets) if len(self.offsets) > 1 else 0
+        offsets = (8 if self.is_wide else 4) * len(self.offsets) if len(self.offsets) > 1 else 0
         return offsets + per_channel * len(self.digits)
+
+    @property
+    def digit_shift(self) -> int:
+        """How far to shift an index to find digits that take a power of two of bytes, 4 or more."""
+        return max((self.digit_count - 1).bit_length(), 2)
+
+    @property
+    def padded_digits(self) -> tuple[int, ...]:
+        """All digits, each channel's padded to 2**digit_shift."""
+        width = 1 << self.digit_shift
+        return sum((digits + (0,) * (width - len(digits)) for digits in self.digits), start=())
+
+    @property
+    def instructions(self) -> int:
+        """Instructions for one accumulator: a wide digit takes six in place and twelve from a table."""
+        return 12 + self.is_wide * self.digit_count * (6 if self.is_uniform else 12)
+
+    @property
+    def high_words(self) -> tuple[int, ...]:
+        """Upper halves of wide offsets, signed."""
+        return tuple(offset >> _WORD for offset in self.offsets)
+
+    @property
+    def low_words(self) -> tuple[int, ...]:
+        """Lower halves of wide offsets, unsigned."""
+        return tuple(offset & ((1 << _WORD) - 1) for offset in self.offsets)
 
 
 def signed_digits(multiplier: int) -> tuple[int, ...]:
@@ -54,9 +87,12 @@ def requantize_code(requantize: Requantization, output: Format) -> RequantizeCod
     return RequantizeCode(
         digits=padded,
         shifts=shifts,
-        offsets=tuple(int(v) for v in requantize.offset + requantize.half()),
+        offsets=tuple(int(v) for v in requantize.offset + (0 if requantize.tie_window else requantize.half())),
         minimum=requantize.minimum,
         maximum=requantize.maximum,
         is_uniform=is_uniform,
         clamps=output.bits < 32 or (requantize.minimum, requantize.maximum) != (output.minimum, output.maximum),
+        is_wide=requantize.is_wide,
+        tie_window=requantize.tie_window,
+        even=requantize.even,
     )

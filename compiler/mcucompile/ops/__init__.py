@@ -16,6 +16,7 @@ from mcucompile.ops.conv import Conv, IntegerConv
 from mcucompile.ops.cordic_function import CORDIC_FUNCTIONS, IntegerCordic
 from mcucompile.ops.dense import Dense, IntegerDense
 from mcucompile.ops.extremum import Extremum, IntegerExtremum
+from mcucompile.ops.fake_quantize import FakeQuantize
 from mcucompile.ops.four_view import FourView
 from mcucompile.ops.gru import Gru, IntegerGru
 from mcucompile.ops.log_softmax import IntegerLogSoftmax, LogSoftmax
@@ -61,6 +62,7 @@ REAL_OPERATORS: tuple[type[RealOp], ...] = (
     LogSoftmax,
     Normalize,
     MatMul,
+    FakeQuantize,
 )
 # Those with weights, which have an encoding.
 WEIGHTED_OPERATORS = (Dense, Conv, Recurrent)
@@ -113,6 +115,7 @@ __all__ = [
     "Conv",
     "Dense",
     "Extremum",
+    "FakeQuantize",
     "FourView",
     "Gru",
     "IntegerAdd",

@@ -22,6 +22,7 @@ class Add(RealOp):
     """
 
     kind: ClassVar[str] = "add"
+    takes_format: ClassVar[bool] = True
     relu: bool = False
     ceiling: float = math.inf
     subtracts: bool = False

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from mcucompile.errors import ModelError, QuantizationError
 from mcucompile.ir import Array, Format, Op, RowAccess, Shape
 from mcucompile.lowering import Lowered, Lowering, RealOp, code_limits, rectified
-from mcucompile.numerics import Int, Real, Requantization, requantization, short_multipliers
+from mcucompile.numerics import Int, Real, Requantization, short_multipliers
 
 # An affine layer that could not be folded has no free scale to absorb a rounded multiplier: give it more
 # signed digits, so that a channel is at most 0.4 % off.
@@ -29,6 +29,7 @@ class Affine(RealOp):
     """
 
     kind: ClassVar[str] = "affine"
+    takes_format: ClassVar[bool] = True
     scale: npt.NDArray[np.float32]
     offset: npt.NDArray[np.float32]
     axis: int
@@ -63,14 +64,14 @@ class Affine(RealOp):
         format_ = lowering.output_format(signed=not self.relu)
         sign, gain = scaling(scale, source, format_)
         bias = self.offset.astype(np.float64) / (gain * format_.scale) - sign * source.zero_point
-        minimum, maximum = code_limits(format_, relu=self.relu, ceiling=self.ceiling)
-        requantize = requantization(
-            gain,
-            bias,
-            minimum=minimum,
-            maximum=maximum,
-            zero_point=format_.zero_point,
+        bounds = np.sort(np.stack([sign * source.minimum, sign * source.maximum]), axis=0)
+        requantize = lowering.requantize_to(
+            format_,
+            gain=gain,
+            bias=bias,
+            bounds=(bounds[0], bounds[1]),
             multipliers=short_multipliers(max(lowering.terms, _TERMS), _WIDTH),
+            limits=code_limits(format_, relu=self.relu, ceiling=self.ceiling),
         )
         op = IntegerAffine(
             name=self.name,

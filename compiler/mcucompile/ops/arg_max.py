@@ -21,6 +21,7 @@ class ArgMax(RealOp):
     """
 
     kind: ClassVar[str] = "arg_max"
+    keeps_format: ClassVar[bool] = True
     keep_axis: bool
     smallest: bool = False
     last: bool = False

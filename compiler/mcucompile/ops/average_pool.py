@@ -8,7 +8,7 @@ import numpy as np
 from mcucompile.errors import ModelError
 from mcucompile.ir import Array, Format, Op, RowAccess, Shape
 from mcucompile.lowering import Lowered, Lowering, RealOp
-from mcucompile.numerics import Int, Real, Requantization, requantization, short_multipliers
+from mcucompile.numerics import Int, Real, Requantization, short_multipliers
 from mcucompile.ops.linear import fitted_format
 from mcucompile.ops.max_pool import pooled_shape
 from mcucompile.ops.window import Window
@@ -31,6 +31,7 @@ class AveragePool(RealOp):
     """
 
     kind: ClassVar[str] = "average_pool"
+    takes_format: ClassVar[bool] = True
     window: Window
     counts: Counts
 
@@ -54,13 +55,14 @@ class AveragePool(RealOp):
         rows, columns = (tuple(sorted(set(counts))) for counts in self.counts)
         products: Real = np.multiply.outer(rows, columns).reshape(-1).astype(np.float64)
         terms, width = (lowering.terms, 4) if len(set(products)) == 1 else (max(lowering.terms, _TERMS), _WIDTH)
-        requantize = requantization(
-            source.scale / (products * format_.scale),
-            np.zeros(len(products)),
-            minimum=format_.minimum,
-            maximum=format_.maximum,
-            zero_point=format_.zero_point,
+        reach = np.full(len(products), self.window.taps)
+        requantize = lowering.requantize_to(
+            format_,
+            gain=source.scale / (products * format_.scale),
+            bias=np.zeros(len(products)),
+            bounds=(reach * (source.minimum - source.zero_point), reach * (source.maximum - source.zero_point)),
             multipliers=short_multipliers(terms, width),
+            is_narrow=len(products) > 1,
         )
         op = IntegerAveragePool(
             name=self.name,
@@ -118,12 +120,11 @@ class IntegerAveragePool(Op):
         """Bit-exact output codes."""
         acc = _sums(inputs[0].astype(np.int64) - self.zero_point, self.window, (len(self.rows), len(self.columns)), 0)
         divisors = self.divisors
-        spread = Requantization(
-            self.requantize.multiplier[divisors],
-            self.requantize.offset[divisors],
-            self.requantize.shift[divisors],
-            self.requantize.minimum,
-            self.requantize.maximum,
+        spread = replace(
+            self.requantize,
+            multiplier=self.requantize.multiplier[divisors],
+            offset=self.requantize.offset[divisors],
+            shift=self.requantize.shift[divisors],
         )
         return np.moveaxis(spread.apply(np.moveaxis(acc, -1, 0)), 0, -1)
 

@@ -19,6 +19,7 @@ class Clip(RealOp):
     """
 
     kind: ClassVar[str] = "clip"
+    keeps_format: ClassVar[bool] = True
     low: float = -math.inf
     high: float = math.inf
 

@@ -8,7 +8,7 @@ import numpy as np
 from mcucompile.errors import ModelError
 from mcucompile.ir import Array, Format, Op, Shape
 from mcucompile.lowering import Lowered, Lowering, RealOp
-from mcucompile.numerics import Int, Requantization, requantization, short_multipliers
+from mcucompile.numerics import Int, Requantization, short_multipliers
 from mcucompile.ops.linear import fitted_format
 
 # One output scale cannot fit every input's: more signed digits keep the others within 0.4 %.
@@ -21,6 +21,7 @@ class Concat(RealOp):
     """Inputs of shapes that differ only on `axis`, counted from the front; real."""
 
     kind: ClassVar[str] = "concat"
+    takes_format: ClassVar[bool] = True
     axis: int
 
     def output_shape(self, *shapes: Shape) -> Shape:
@@ -38,18 +39,19 @@ class Concat(RealOp):
     def lower(self, lowering: Lowering) -> Lowered:
         """Copy inputs of one format; else choose a format that the widest input reaches exactly."""
         formats = lowering.formats
-        if len(set(formats)) == 1:
+        if lowering.given is not None:
+            format_ = lowering.given
+        elif len(set(formats)) == 1:
             format_ = formats[0]
         else:
             widest = max(formats, key=lambda f: f.scale * (f.maximum - f.minimum))
             signed = any(f.minimum < f.zero_point for f in formats)
             format_ = fitted_format(lowering, widest.scale, signed=signed)
-        requantize = requantization(
-            np.array([f.scale / format_.scale for f in formats]),
-            np.array([-float(f.zero_point) for f in formats]),
-            minimum=format_.minimum,
-            maximum=format_.maximum,
-            zero_point=format_.zero_point,
+        requantize = lowering.requantize_to(
+            format_,
+            gain=np.array([f.scale / format_.scale for f in formats]),
+            bias=np.array([-float(f.zero_point) for f in formats]),
+            bounds=(np.array([f.minimum for f in formats]), np.array([f.maximum for f in formats])),
             multipliers=short_multipliers(max(lowering.terms, _TERMS), _WIDTH),
         )
         op = IntegerConcat(

@@ -32,6 +32,7 @@ class Conv(RealOp):
     Attributes:
         weight: (n_out, kernel rows, kernel columns, c / groups).
         bias: (n_out,).
+        weight_scale: (n_out,) if the model gives integers for weights: every weight is a whole multiple of it.
         window: geometry; padding takes part as 0.
         groups: outputs of a group see only their group's channels.
         planar: x is (n, c, h, w).
@@ -39,6 +40,7 @@ class Conv(RealOp):
     """
 
     kind: ClassVar[str] = "conv"
+    takes_format: ClassVar[bool] = True
     weight: npt.NDArray[np.float32]
     bias: npt.NDArray[np.float32]
     window: Window
@@ -46,6 +48,7 @@ class Conv(RealOp):
     planar: bool = False
     relu: bool = False
     ceiling: float = math.inf
+    weight_scale: npt.NDArray[np.float64] | None = None
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """(n, rows, columns, n_out)."""
@@ -79,6 +82,7 @@ class Conv(RealOp):
                 self.relu,
                 self.ceiling,
                 rows,
+                weight_scale=self.weight_scale,
             ),
         )
         op = IntegerConv(

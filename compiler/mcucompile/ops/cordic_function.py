@@ -98,8 +98,8 @@ def lower_by_cordic(op: RealOp, formula: Formula, lowering: Lowering) -> Lowered
     """Return a formula by CORDIC, None if it does not cover it: then a table has to do.
 
     Covered are the functions of CORDIC_FUNCTIONS, of x behind scales, offsets, rectifiers and clips; sine and
-    cosine as far as no code of the input gives an argument beyond 16. Where the output has 8 bits its format is the
-    table's. A wider one has CORDIC's own steps, 2**-15 of the largest value.
+    cosine as far as no code of the input gives an argument beyond 16. Where the output has 8 bits, or a given
+    format, its format is the table's. A wider one has CORDIC's own steps, 2**-15 of the largest value.
 
     Args:
         op: the operator that computes the formula.
@@ -115,7 +115,8 @@ def lower_by_cordic(op: RealOp, formula: Formula, lowering: Lowering) -> Lowered
     ends = np.clip(inner.scale * source.dequantize(codes) + inner.offset, inner.low, inner.high)
     if function in ("sin", "cos") and np.abs(ends).max() > _REACH:
         return None
-    narrow = lowering.free_format() if lowering.activation_bits == 8 and not lowering.is_result else None
+    has_own_steps = lowering.given is None and (lowering.activation_bits > 8 or lowering.is_result)
+    narrow = None if has_own_steps else lowering.free_format()
     peak = 1.0
     if function == "exp":
         # exp(z) = peak * exp(z - log(peak)): CORDIC's argument is never positive.

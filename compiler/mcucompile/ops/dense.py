@@ -23,14 +23,17 @@ class Dense(RealOp):
     Attributes:
         weight: (n_out, n_in).
         bias: (n_out,).
+        weight_scale: (n_out,) if the model gives integers for weights: every weight is a whole multiple of it.
         relu: clamp the result at 0 and at `ceiling`.
     """
 
     kind: ClassVar[str] = "dense"
+    takes_format: ClassVar[bool] = True
     weight: npt.NDArray[np.float32]
     bias: npt.NDArray[np.float32]
     relu: bool = False
     ceiling: float = math.inf
+    weight_scale: npt.NDArray[np.float64] | None = None
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """The last axis, n_in long, becomes n_out long."""
@@ -51,7 +54,13 @@ class Dense(RealOp):
         linear = lower_linear(
             lowering,
             LinearLayer(
-                self.source, self.weight.astype(np.float64), self.bias.astype(np.float64), self.relu, self.ceiling, rows
+                self.source,
+                self.weight.astype(np.float64),
+                self.bias.astype(np.float64),
+                self.relu,
+                self.ceiling,
+                rows,
+                weight_scale=self.weight_scale,
             ),
         )
         op = IntegerDense(

@@ -30,6 +30,7 @@ class FourView(RealOp):
     """
 
     kind: ClassVar[str] = "four_view"
+    keeps_format: ClassVar[bool] = True
     zone_height: int
     zone_width: int
     shift: int

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from mcucompile.encodings import Codebook, Encoding, Weights
+from mcucompile.encodings import Codebook, Encoding, Weights, given_weights
 from mcucompile.errors import QuantizationError
 from mcucompile.ir import Array, Format, Source
-from mcucompile.lowering import Lowering, best_format, code_limits, largest
+from mcucompile.lowering import Lowering, best_format, code_limits, largest, requantize_exactly_to
 from mcucompile.numerics import INT32_MAX, Int, Real, Requantization, requantization, short_multipliers
 from mcucompile.ops.rounding import Spread, round_together, spread_of
 
@@ -27,6 +27,8 @@ _COARSE_CLIPS = 2.0 ** np.arange(6.0, -1.5, -1.0)
 _ROOM = 0.9
 # Rows of inputs that moments are taken over; more do not change which scale is best.
 MAX_ROWS = 4096
+# How far from whole a whole number of a bias's steps may be once it was a float32.
+_FLOAT32_ERROR, _WHOLE = 2.0**-22, 2.0**-13
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,6 +42,7 @@ class LinearLayer:
         relu: the result is clamped at 0 and at `ceiling`.
         rows: (groups, rows, n_in) real inputs from the samples; outputs are split evenly over groups.
         format: of the result, None to choose the best one.
+        weight_scale: (n_out,) if the model gives integer weights: their real size of 1.
     """
 
     source: Source
@@ -49,6 +52,7 @@ class LinearLayer:
     ceiling: float
     rows: Array
     format: Format | None = None
+    weight_scale: Real | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,6 +77,8 @@ def lower_linear(lowering: Lowering, layer: LinearLayer) -> LoweredLinear:
     source, weight = lowering.formats[0], layer.weight
     if not np.isfinite(weight).all():
         raise QuantizationError(layer.source, "a weight is not a finite number", "re-train or repair the model")
+    if layer.weight_scale is not None:
+        return _lower_given(lowering, layer, layer.weight_scale)
     multipliers = _multipliers(lowering, layer.format)
     codebooks = list(lowering.encoding.codebooks(weight, _value_bits(lowering, weight, max(multipliers))))
     if source.bits > 8 and layer.format is None and not codebooks[0].per_channel:
@@ -99,6 +105,8 @@ def lower_linear(lowering: Lowering, layer: LinearLayer) -> LoweredLinear:
         # arXiv:1906.04721, section 4.2, with the mean from samples).
         mean = _of_outputs(layer, layer.rows.mean(axis=1, dtype=np.float64))
         bias = bias + ((weight - weights.values * scale[:, None]) * mean).sum(axis=1)
+    if lowering.given is not None:
+        return LoweredLinear(weights, _requantize_given(lowering, layer, weights, bias, format_), format_)
     minimum, maximum = code_limits(format_, relu=layer.relu, ceiling=layer.ceiling)
     requantize = requantization(
         source.scale * scale / format_.scale,
@@ -109,6 +117,40 @@ def lower_linear(lowering: Lowering, layer: LinearLayer) -> LoweredLinear:
         multipliers=multipliers,
     )
     return LoweredLinear(weights, requantize, format_)
+
+
+def _lower_given(lowering: Lowering, layer: LinearLayer, scale: Real) -> LoweredLinear:
+    """Take the integer weights that the model gives, and round every sum exactly."""
+    values = np.rint(layer.weight / scale[:, None]).astype(np.int64)
+    weights = given_weights(values, scale)
+    if weights is None:
+        raise QuantizationError(
+            layer.source,
+            f"its weights minus their zero points have {len(np.unique(values))} different values, 256 work",
+            "quantize the weights with one zero point for the layer",
+        )
+    format_ = lowering.output_format(signed=not layer.relu)
+    # A bias that was stored in steps of a product is whole again once float32's error is rounded away.
+    steps = layer.bias / (lowering.formats[0].scale * scale)
+    is_whole = np.abs(steps - np.rint(steps)) <= np.maximum(np.abs(steps) * _FLOAT32_ERROR, _WHOLE)
+    bias = np.where(is_whole, np.rint(steps), steps) * (lowering.formats[0].scale * scale)
+    return LoweredLinear(weights, _requantize_given(lowering, layer, weights, bias, format_), format_)
+
+
+def _requantize_given(
+    lowering: Lowering, layer: LinearLayer, weights: Weights, bias: Real, format_: Format
+) -> Requantization:
+    source = lowering.formats[0]
+    values = weights.values
+    scale = np.broadcast_to(weights.scale, len(values))
+    return requantize_exactly_to(
+        format_,
+        # In float32, step by step, as onnxruntime's quantized kernels compute it.
+        gain=(np.float32(source.scale) * scale.astype(np.float32) / np.float32(format_.scale)).astype(np.float64),
+        bias=bias / (source.scale * scale) - source.zero_point * values.sum(axis=1),
+        bounds=weighted_bounds(values, source),
+        limits=code_limits(format_, relu=layer.relu, ceiling=layer.ceiling),
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -262,6 +304,8 @@ def _best_codebook(rounding: _Rounding, codebooks: list[Codebook]) -> tuple[Code
 def fitted_format(lowering: Lowering, unit: float, *, signed: bool) -> Format:
     """Return the output format, its scale one for which `unit` has an exact multiplier."""
     wanted = lowering.output_format(signed=signed)
+    if lowering.given is not None:
+        return wanted
     octaves = wanted.scale * np.array([0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.5])
     # unit / scale must be m * 2**-k: take the scales that are unit / (m * 2**-k).
     scales = sorted({float(unit / g) for g in nearest_exact(unit / octaves, lowering.multipliers)})

@@ -30,6 +30,7 @@ class Lookup(RealOp):
     """y = formula(x), element by element, real."""
 
     kind: ClassVar[str] = "lookup"
+    takes_format: ClassVar[bool] = True
     formula: Formula
 
     def output_shape(self, *shapes: Shape) -> Shape:
@@ -62,7 +63,7 @@ class Lookup(RealOp):
                 inputs=self.inputs,
                 output=self.output,
                 source=self.source,
-                table=_entries(exact, format_, 0),
+                table=_entries(exact, format_, 0) if lowering.given is None else _given_entries(exact, format_),
                 first=source.minimum,
             )
             return Lowered(table, format_)
@@ -151,7 +152,7 @@ class IntegerInterpolation(Op):
 
 
 def _output_format(lowering: Lowering, exact: Real) -> Format:
-    if not lowering.is_result:
+    if lowering.given is not None or not lowering.is_result:
         return lowering.free_format()
     finite = exact[np.isfinite(exact)]
     # All codes are in the table, those too that no sample had, but they shall not cost the others their steps.
@@ -166,6 +167,12 @@ def _limits(format_: Format) -> tuple[int, int]:
 def _finite(values: Real, format_: Format) -> Real:
     """Return values with NaN as 0 and infinities as large numbers."""
     return np.nan_to_num(values, nan=0.0, posinf=format_.scale * 2.0**40, neginf=-format_.scale * 2.0**40)
+
+
+def _given_entries(values: Real, format_: Format) -> Int:
+    """Return the entries as runtimes of quantized models round them: in float32, ties to even."""
+    codes = np.rint(_finite(values, format_).astype(np.float32) / np.float32(format_.scale)) + format_.zero_point
+    return np.asarray(np.clip(codes, *_limits(format_)), dtype=np.int64)
 
 
 def _entries(values: Real, format_: Format, extra: int) -> Int:

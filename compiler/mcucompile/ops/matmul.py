@@ -9,9 +9,9 @@ import numpy as np
 from mcucompile.errors import ModelError, QuantizationError
 from mcucompile.ir import Array, Format, Op, Shape
 from mcucompile.lowering import Lowered, Lowering, RealOp
-from mcucompile.numerics import Int, Requantization, requantization
+from mcucompile.numerics import Int, Requantization
 from mcucompile.ops.linear import fitted_format
-from mcucompile.ops.pair import bits_beyond, centred_bounds, product_bounds
+from mcucompile.ops.pair import bits_beyond, centred_bounds, product_bounds, product_requantization
 
 # Bits of a sum of products; the requantization multiplier takes the others of the 32.
 _SUM_BITS = 26
@@ -22,6 +22,7 @@ class MatMul(RealOp):
     """a: (batch, m, k), b: (batch, k, n) -> y: (batch, m, n), real; one of the batches may be 1."""
 
     kind: ClassVar[str] = "matmul"
+    takes_format: ClassVar[bool] = True
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """(batch, m, n)."""
@@ -45,6 +46,7 @@ class MatMul(RealOp):
         dropped = bits_beyond((inner * low, inner * high), _SUM_BITS)
         unit = first.scale * second.scale * 2.0**dropped
         format_ = fitted_format(lowering, unit, signed=bool(lowering.output.min() < 0))
+        rounded = inner * (low >> dropped), inner * ((high >> dropped) + 1)
         op = IntegerMatMul(
             name=self.name,
             inputs=self.inputs,
@@ -53,14 +55,7 @@ class MatMul(RealOp):
             zero_points=(first.zero_point, second.zero_point),
             inner=inner,
             dropped=dropped,
-            requantize=requantization(
-                np.array([unit / format_.scale]),
-                np.zeros(1),
-                minimum=format_.minimum,
-                maximum=format_.maximum,
-                zero_point=format_.zero_point,
-                multipliers=lowering.multipliers,
-            ),
+            requantize=product_requantization(lowering, format_, unit, rounded, lowering.multipliers),
         )
         return Lowered(op, format_)
 

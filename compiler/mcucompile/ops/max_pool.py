@@ -20,6 +20,7 @@ class MaxPool(RealOp):
     """
 
     kind: ClassVar[str] = "max_pool"
+    keeps_format: ClassVar[bool] = True
     window: Window
     lowest: float = -np.inf
 

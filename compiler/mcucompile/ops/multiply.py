@@ -8,8 +8,16 @@ import numpy as np
 from mcucompile.errors import QuantizationError
 from mcucompile.ir import Array, Format, Op, RowAccess, Shape
 from mcucompile.lowering import Lowered, Lowering, RealOp
-from mcucompile.numerics import Int, Requantization, requantization
-from mcucompile.ops.pair import bits_beyond, centred_bounds, pair_access, pair_shape, product_bounds, product_format
+from mcucompile.numerics import Int, Requantization
+from mcucompile.ops.pair import (
+    bits_beyond,
+    centred_bounds,
+    pair_access,
+    pair_shape,
+    product_bounds,
+    product_format,
+    product_requantization,
+)
 
 # Bits of a product that is requantized; the multiplier takes the others of the 32.
 _PRODUCT_BITS = 22
@@ -20,6 +28,7 @@ class Multiply(RealOp):
     """y = a * b, element by element, broadcast over axes of length 1, real."""
 
     kind: ClassVar[str] = "multiply"
+    takes_format: ClassVar[bool] = True
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """The broadcast shape."""
@@ -42,6 +51,7 @@ class Multiply(RealOp):
         dropped = bits_beyond(bounds, _PRODUCT_BITS)
         unit = first.scale * second.scale * 2.0**dropped
         format_, multipliers = product_format(lowering, unit)
+        rounded = bounds[0] >> dropped, (bounds[1] >> dropped) + 1
         op = IntegerMultiply(
             name=self.name,
             inputs=self.inputs,
@@ -49,14 +59,7 @@ class Multiply(RealOp):
             source=self.source,
             zero_points=(first.zero_point, second.zero_point),
             dropped=dropped,
-            requantize=requantization(
-                np.array([unit / format_.scale]),
-                np.zeros(1),
-                minimum=format_.minimum,
-                maximum=format_.maximum,
-                zero_point=format_.zero_point,
-                multipliers=multipliers,
-            ),
+            requantize=product_requantization(lowering, format_, unit, rounded, multipliers),
         )
         return Lowered(op, format_)
 

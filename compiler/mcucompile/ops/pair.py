@@ -8,7 +8,7 @@ import numpy as np
 from mcucompile.errors import ModelError
 from mcucompile.ir import Format, Op, RowAccess, Shape
 from mcucompile.lowering import Lowering, best_format
-from mcucompile.numerics import Int, Requantization, short_multipliers
+from mcucompile.numerics import INT32_MAX, MAX_SHIFT, Int, Requantization, short_multipliers
 from mcucompile.ops.linear import nearest_exact
 
 # Two inputs, one free output scale: pairs of short multipliers reach any ratio of scales within 1 %.
@@ -27,21 +27,27 @@ class CommonScale:
         multipliers: (2,) short signed sums of powers of two.
         shift: from there to the output's codes.
         format: of the output.
+        ties_to_even: the multipliers are exact, and ties go to even codes as the model that gives the format has them.
     """
 
     multipliers: Int
     shift: int
     format: Format
+    ties_to_even: bool = False
 
     def requantize(self, offset: int, limits: tuple[int, int]) -> Requantization:
         """Return the step from the common scale to the output; offset in units of the common scale."""
         zero = self.format.zero_point << self.shift
-        return Requantization(np.array([1]), np.array([zero + offset]), np.array([self.shift]), *limits)
+        even = self.format.zero_point & 1
+        step = (np.array([1]), np.array([zero + offset]), np.array([self.shift]))
+        return Requantization(*step, *limits, tie_window=int(self.ties_to_even), even=even)
 
 
 def common_scale(lowering: Lowering, *, signed: bool) -> CommonScale:
     """Choose an output scale near the best one for which both multipliers are nearly exact."""
     first, second = lowering.formats
+    if lowering.given is not None:
+        return _given_scale(first, second, lowering.given)
     allowed = np.array(short_multipliers(lowering.terms, _WIDTH), dtype=np.float64)
     mantissa = allowed / 2.0 ** np.floor(np.log2(allowed))
     # scale_out = scale_first / (m_first * 2**-k): for each m_first find the m_second that fits best.
@@ -65,13 +71,44 @@ def common_scale(lowering: Lowering, *, signed: bool) -> CommonScale:
     return CommonScale(np.array([int(m * 2.0**shift) for m in multipliers], dtype=np.int64), shift, format_)
 
 
+def _given_scale(first: Format, second: Format, output: Format) -> CommonScale:
+    """Return as many bits of both multipliers as int32 has room for: of 8-bit codes, about 20."""
+    gains = np.array([first.scale, second.scale]) / output.scale
+    reach = np.array([max(map(abs, centred_bounds(f))) + abs(f.zero_point) for f in (first, second)])
+    zero = abs(output.zero_point) + 1
+    # The signed powers of two of a multiplier add up to less than twice as much.
+    shift = math.floor(math.log2(INT32_MAX / (2 * float(gains @ reach) + zero))) - 1
+    shift = min(max(shift, 0), MAX_SHIFT - 1)
+    multipliers = np.maximum(np.floor(gains * 2.0**shift + 0.5), 1).astype(np.int64)
+    while shift and not (multipliers & 1).any():
+        multipliers, shift = multipliers >> 1, shift - 1
+    is_exact = shift > 0 and np.array_equal(gains * 2.0**shift, multipliers)
+    return CommonScale(multipliers, shift, output, ties_to_even=is_exact)
+
+
+def product_requantization(
+    lowering: Lowering, format_: Format, unit: float, bounds: tuple[int, int], multipliers: tuple[int, ...]
+) -> Requantization:
+    """Return the requantization of products in steps of `unit`, the sums' smallest and largest in bounds."""
+    return lowering.requantize_to(
+        format_,
+        gain=np.array([unit / format_.scale]),
+        bias=np.zeros(1),
+        bounds=(np.array([bounds[0]]), np.array([bounds[1]])),
+        multipliers=multipliers,
+    )
+
+
 def product_format(lowering: Lowering, unit: float) -> tuple[Format, tuple[int, ...]]:
     """Return an output format near the best one whose scale has an exact multiplier, and the allowed multipliers.
 
     unit: the real value of one step of the accumulator.
     """
-    wanted = lowering.output_format(signed=True) if lowering.is_result else lowering.free_format()
+    is_free = lowering.given is None and lowering.is_result
+    wanted = lowering.output_format(signed=True) if is_free else lowering.free_format()
     multipliers = short_multipliers(max(lowering.terms, _PRODUCT_TERMS), _PRODUCT_WIDTH)
+    if lowering.given is not None:
+        return wanted, multipliers
     octave = np.array([1.0, 0.985, 0.97, 0.955, 0.94, 0.925, 0.91])
     scales = unit / nearest_exact(unit / wanted.scale * octave, multipliers)
     scale = float(min(s for s in scales if s >= wanted.scale * (1 - 1e-9)))

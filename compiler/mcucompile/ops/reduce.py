@@ -8,7 +8,7 @@ import numpy as np
 from mcucompile.errors import ModelError
 from mcucompile.ir import Array, Format, Op, Shape
 from mcucompile.lowering import Lowered, Lowering, RealOp
-from mcucompile.numerics import Int, Requantization, requantization
+from mcucompile.numerics import Int, Requantization
 from mcucompile.ops.linear import fitted_format
 
 EXTREMES = ("max", "min")
@@ -23,6 +23,7 @@ class Reduce(RealOp):
     """
 
     kind: ClassVar[str] = "reduce"
+    takes_format: ClassVar[bool] = True
     function: str
 
     def output_shape(self, *shapes: Shape) -> Shape:
@@ -56,12 +57,13 @@ class Reduce(RealOp):
         unit = source.scale / (count if self.function == "mean" else 1)
         magnitudes = self.function == "magnitudes"
         format_ = fitted_format(lowering, unit, signed=source.minimum < source.zero_point and not magnitudes)
-        requantize = requantization(
-            np.array([unit / format_.scale]),
-            np.array([0.0 if magnitudes else -count * source.zero_point]),
-            minimum=format_.minimum,
-            maximum=format_.maximum,
-            zero_point=format_.zero_point,
+        reach = count * max(source.maximum - source.zero_point, source.zero_point - source.minimum)
+        low, high = (0, reach) if magnitudes else (count * source.minimum, count * source.maximum)
+        requantize = lowering.requantize_to(
+            format_,
+            gain=np.array([unit / format_.scale]),
+            bias=np.array([0.0 if magnitudes else -count * source.zero_point]),
+            bounds=(np.array([low]), np.array([high])),
             multipliers=lowering.multipliers,
         )
         op = IntegerSum(

@@ -14,6 +14,7 @@ class Relu(RealOp):
     """y = max(x, 0), real; passes/fuse_relu.py gives most of them to the layer before."""
 
     kind: ClassVar[str] = "relu"
+    keeps_format: ClassVar[bool] = True
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """The input's shape."""

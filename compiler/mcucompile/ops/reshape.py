@@ -14,6 +14,7 @@ class Reshape(RealOp):
     """y = x under `shape`. The same operator serves reals and integers."""
 
     kind: ClassVar[str] = "reshape"
+    keeps_format: ClassVar[bool] = True
     is_view: ClassVar[bool] = True
     shape: Shape
 

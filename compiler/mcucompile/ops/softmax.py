@@ -57,6 +57,7 @@ class Softmax(RealOp):
     """y = exp(x - max x) / sum exp(x - max x) over the last axis, real."""
 
     kind: ClassVar[str] = "softmax"
+    keeps_format: ClassVar[bool] = True
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """The input's shape."""

@@ -27,6 +27,7 @@ class Take(RealOp):
     """
 
     kind: ClassVar[str] = "take"
+    keeps_format: ClassVar[bool] = True
     indices: tuple[tuple[int, ...], ...]
     fill: float = 0.0
 

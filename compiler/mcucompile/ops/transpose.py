@@ -15,6 +15,7 @@ class Transpose(RealOp):
     """Axis i of the output is axis permutation[i] of the input. The same operator serves reals and integers."""
 
     kind: ClassVar[str] = "transpose"
+    keeps_format: ClassVar[bool] = True
     permutation: tuple[int, ...]
 
     def output_shape(self, *shapes: Shape) -> Shape:

@@ -7,7 +7,7 @@ import numpy as np
 
 from mcucompile.errors import QuantizationError
 from mcucompile.ir import Format, Graph, Op
-from mcucompile.numerics import INT32_MAX, Int, Requantization
+from mcucompile.numerics import INT32_MAX, WIDE_MAX, Int, Requantization
 
 
 @runtime_checkable
@@ -37,7 +37,7 @@ def check_accumulators(graph: Graph) -> Graph:
     for op in graph.ops:
         formats = [graph.tensors[name].stored for name in op.inputs]
         worst = max(
-            (int(np.max(requantize.worst(low, high))) for requantize, low, high in _accumulations(op, formats)),
+            (int(np.max(_intermediates(*accumulation))) for accumulation in _accumulations(op, formats)),
             default=0,
         )
         if worst > INT32_MAX:
@@ -65,3 +65,12 @@ def _fix(graph: Graph, op: Op, formats: list[Format]) -> str:
     if producer is not None:
         return f"give '{op.name}' 8-bit inputs (--activations {producer.name}=int8) or fewer of them"
     return f"give '{op.name}' fewer inputs or an encoding with fewer bits (--weights {op.name}=int4)"
+
+
+def _intermediates(requantize: Requantization, low: Int, high: Int) -> Int:
+    """Return the largest magnitude of what C keeps in int32; of a wide product, only the sum and the code."""
+    worst = requantize.worst(low, high)
+    if not requantize.is_wide:
+        return worst
+    kept = np.maximum(np.maximum(np.abs(low), np.abs(high)), (worst >> requantize.shift) + 1)
+    return np.where(worst < WIDE_MAX, kept, worst)

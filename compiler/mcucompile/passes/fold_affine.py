@@ -32,7 +32,8 @@ def _fold(graph: Draft, op: Op) -> Change | None:
     if layer is not None and not op.relu:
         is_adjacent = layer.inputs[0] == op.output
         channels = 1 if isinstance(layer, Conv) and layer.planar else len(graph.tensors[op.output].shape) - 1
-        if len(op.scale) == 1 or (is_adjacent and op.axis == channels):
+        is_free = layer.weight_scale is None
+        if (len(op.scale) == 1 and (is_free or op.scale.all())) or (is_free and is_adjacent and op.axis == channels):
             return _into_next(op, layer)
     return None
 
@@ -40,11 +41,20 @@ def _fold(graph: Draft, op: Op) -> Change | None:
 def _into_previous(before: Dense | Conv | Affine, op: Affine, last_axis: int) -> Dense | Conv | Affine | None:
     scale, offset = op.scale.astype(np.float64), op.offset.astype(np.float64)
     if not isinstance(before, Affine):
+        if before.weight_scale is not None and not scale.all():
+            return None
         if len(scale) != 1 and op.axis != last_axis:
             return None
         weight = before.weight.astype(np.float64) * scale.reshape(-1, *(1,) * (before.weight.ndim - 1))
         bias = before.bias.astype(np.float64) * scale + offset
-        return replace(before, weight=_single(weight), bias=_single(bias), output=op.output, relu=op.relu)
+        return replace(
+            before,
+            weight=_single(weight),
+            bias=_single(bias),
+            weight_scale=_scaled(before, scale),
+            output=op.output,
+            relu=op.relu,
+        )
     if before.axis != op.axis and len(before.scale) != 1 and len(scale) != 1:
         return None
     axis = op.axis if len(before.scale) == 1 else before.axis
@@ -70,10 +80,16 @@ def _into_next(op: Affine, layer: Dense | Conv) -> Change:
     added = (grouped * offset).reshape(len(weight), -1).sum(axis=1)
     merged = replace(
         layer,
+        weight_scale=_scaled(layer, op.scale),
         weight=_single((grouped * scale).reshape(weight.shape)),
         bias=_single(layer.bias.astype(np.float64) + added),
     )
     return Change({layer: (merged,), op: ()}, renamed={op.output: op.inputs[0]})
+
+
+def _scaled(layer: Dense | Conv, scale: Array) -> Array | None:
+    """Return the real size of 1 of given integer weights once they are multiplied."""
+    return None if layer.weight_scale is None else layer.weight_scale * np.abs(scale.astype(np.float64))
 
 
 def _next_weighted(graph: Draft, op: Affine) -> Dense | Conv | None:

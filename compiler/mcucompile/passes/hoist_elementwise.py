@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from mcucompile.ir import Graph, Op
-from mcucompile.ops import Affine, Clip, Lookup, Relu
+from mcucompile.ops import Affine, Clip, FakeQuantize, Lookup, Relu
 from mcucompile.passes.rewrite import Change, Draft, rewrite
 
 
@@ -16,7 +16,7 @@ def hoist_elementwise(graph: Graph) -> Graph:
 
 
 def _hoist(graph: Draft, op: Op) -> Change | None:
-    is_scalar = isinstance(op, Relu | Clip | Lookup) or (isinstance(op, Affine) and len(op.scale) == 1)
+    is_scalar = isinstance(op, Relu | Clip | Lookup | FakeQuantize) or (isinstance(op, Affine) and len(op.scale) == 1)
     view = graph.producer(op.inputs[0]) if is_scalar else None
     if view is None or not view.is_view or len(graph.consumers(view.output)) != 1:
         return None

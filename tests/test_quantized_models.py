@@ -1,0 +1,75 @@
+"""Models that come quantized: every tensor within one code of onnxruntime's, C equal to the reference bit for bit."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from host_model import build_model, plan_model, run_model
+from mcucompile.calibrate import as_codes
+from qonnx_models import SHAPE, qonnx_model
+from quantized_models import NETWORKS, WAYS, computed, differences, quantized_model, taken
+
+# Of the values that every layer alone, and the whole network, gives as onnxruntime does. What differs are ties:
+# onnxruntime computes some operators in float32, whose rounding decides them.
+_EQUAL_ALONE, _EQUAL_IN_ALL = 0.995, 0.97
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_tensor_is_within_one_code(network: str, way: str, tmp_path: Path) -> None:
+    path, samples = quantized_model(network, way, tmp_path)
+    _, graph, calibration = taken(path)
+    assert not calibration.guessed, "a fully quantized model needs no samples"
+    for optimized in (False, True):
+        expected = computed(path, samples, optimized=optimized)
+        for each_alone, least in ((True, _EQUAL_ALONE), (False, _EQUAL_IN_ALL)):
+            found = differences(graph, samples, expected, each_alone=each_alone)
+            assert len(found) >= 3
+            # A difference of one code before Tanh and a product is more after them.
+            largest = 1 if each_alone or network != "branches" else 4
+            assert {name: int(d.max()) for name, d in found.items() if d.max() > largest} == {}
+            equal = np.concatenate([d.reshape(-1) for d in found.values()]) == 0
+            assert equal.mean() >= least, f"{equal.mean():.3%} of {equal.size} values equal"
+
+
+@pytest.mark.parametrize("has_multiplier", [True, False])
+@pytest.mark.parametrize("way", ["qdq_s8_s8_channels", "qdq_u8_s8_asymmetric", "qoperator_u8_u8"])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_c_equals_the_reference(network: str, way: str, has_multiplier: bool, tmp_path: Path) -> None:
+    path, samples = quantized_model(network, way, tmp_path)
+    _, graph, _ = taken(path)
+    source = graph.input.stored
+    random = np.random.default_rng(2)
+    shape = graph.input.shape
+    codes = np.concatenate(
+        [
+            as_codes(samples.reshape(-1, *shape), source),
+            random.integers(source.minimum, source.maximum + 1, (20, *shape)),
+            *(np.full((1, *shape), code) for code in (source.minimum, source.zero_point, source.maximum)),
+        ]
+    )
+    program = build_model(plan_model(graph, has_multiplier=has_multiplier), tmp_path / "c")
+    assert np.array_equal(run_model(program, graph, codes), graph.run(codes))
+
+
+@pytest.mark.parametrize("rounding_mode", ["ROUND", "FLOOR", "CEIL"])
+def test_quant_nodes_are_taken_exactly(rounding_mode: str, tmp_path: Path) -> None:
+    """Powers of two, fewer than 8 bits: every code of every tensor equals what onnxruntime computes step by step."""
+    for expanded in (False, True):
+        onnx.save(qonnx_model(rounding_mode, expanded=expanded), tmp_path / f"{expanded}.onnx")
+    samples = np.random.default_rng(4).normal(0, 1.5, (40, *SHAPE)).astype(np.float32)
+    _, graph, calibration = taken(tmp_path / "False.onnx")
+    assert not calibration.guessed
+    expected = {
+        name.removesuffix("_code"): values.astype(np.int64)
+        for name, values in computed(tmp_path / "True.onnx", samples, optimized=False).items()
+        if name.endswith("_code")
+    }
+    found = differences(graph, samples, expected, each_alone=False)
+    assert [name.split("@")[0] for name in found] == ["four_bits", "five_bits", "y"]
+    assert not any(difference.any() for difference in found.values())
+    assert len(np.unique(expected["four_bits"])) == 16
+    codes = as_codes(samples, graph.input.stored)
+    program = build_model(plan_model(graph, has_multiplier=False), tmp_path / "c")
+    assert np.array_equal(run_model(program, graph, codes), graph.run(codes))
