@@ -7,6 +7,7 @@ from graphs_convolution import CONVOLUTIONS
 from graphs_elementwise import ELEMENTWISE_GRAPHS
 from graphs_movement import MOVEMENT_GRAPHS
 from graphs_recurrent import RECURRENT_GRAPHS
+from graphs_similarities import SIMILARITY_GRAPHS
 from graphs_windows import WINDOW_GRAPHS
 from mcucompile.ir import Format, Graph, Op, Source, Tensor, build_graph
 from mcucompile.ops import Add, Affine, ArgMax, Dense, FourView, Relu, Reshape, Softmax, Transpose
@@ -120,4 +121,5 @@ GRAPHS: dict[str, Callable[[np.random.Generator], Graph]] = {
     **MOVEMENT_GRAPHS,
     **ELEMENTWISE_GRAPHS,
     **RECURRENT_GRAPHS,
+    **SIMILARITY_GRAPHS,
 }

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -22,6 +22,23 @@ _CLIPS = np.linspace(1.0, 0.5, 26)
 _MEASURED_VALUES = 1 << 16
 
 
+@dataclass(frozen=True, slots=True)
+class ScaleRule:
+    """What a reader wants of a format's scale.
+
+    Attributes:
+        least: so that weights in the same scale fit their bits.
+        exact: the only scale that will do; None: any.
+    """
+
+    least: float = 0.0
+    exact: float | None = None
+
+    def __or__(self, other: "ScaleRule") -> "ScaleRule":
+        """Return a rule that satisfies both; of two exact scales, which no two similarities want, the first."""
+        return ScaleRule(max(self.least, other.least), self.exact if other.exact is None else other.exact)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Lowering:
     """Everything an operator needs to choose its integers.
@@ -37,6 +54,7 @@ class Lowering:
         corrects_rounding: biases, and weights not yet rounded, take back what rounding weights does to a sum.
         by_cordic: functions are computed by CORDIC where it covers them, not looked up in tables.
         given: the output's format if the model gives it, which only an operator that takes formats is told.
+        scale: what readers want of the output's scale, which only operators with a free one are told.
     """
 
     formats: tuple[Format, ...]
@@ -49,6 +67,7 @@ class Lowering:
     corrects_rounding: bool
     by_cordic: bool = False
     given: Format | None = None
+    scale: ScaleRule = ScaleRule()
 
     @property
     def multipliers(self) -> tuple[int, ...]:
@@ -87,7 +106,10 @@ class Lowering:
             return self.given
         if self.is_result:
             return Format(32, True, largest(self.output) / RESULT_STEPS)
-        return best_format(self.output, signed=signed, bits=self.activation_bits)
+        if self.scale.exact is not None:
+            return Format(self.activation_bits, signed, self.scale.exact)
+        best = best_format(self.output, signed=signed, bits=self.activation_bits)
+        return replace(best, scale=max(best.scale, self.scale.least))
 
     def free_format(self) -> Format:
         """Return the format of a stored output, given or measuring best, for operators that can give any."""

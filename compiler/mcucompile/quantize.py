@@ -8,7 +8,7 @@ from mcucompile.calibrate import Calibration
 from mcucompile.encodings import ENCODINGS, Encoding
 from mcucompile.errors import QuantizationError, UserError
 from mcucompile.ir import Format, Graph, Op
-from mcucompile.lowering import Lowering, RealOp
+from mcucompile.lowering import Lowering, RealOp, ScaleRule
 from mcucompile.ops import (
     ACTIVATION_METHODS,
     CORDIC_FUNCTIONS,
@@ -20,7 +20,7 @@ from mcucompile.ops import (
     Softmax,
     activation_method,
 )
-from mcucompile.passes import check_accumulators
+from mcucompile.passes import check_accumulators, wanted_scales
 
 T = TypeVar("T")
 # Bits of a stored activation by its name on the command line.
@@ -121,6 +121,7 @@ def quantize(
             a layer that is named for it.
     """
     formats: dict[str, Format] = {graph.inputs[0]: calibration.input_format}
+    scales = wanted_scales(graph)
     ops: list[Op] = []
     for op in graph.ops:
         if not isinstance(op, RealOp):
@@ -138,6 +139,7 @@ def quantize(
                 corrects_rounding=corrects_rounding and not calibration.guessed,
                 by_cordic=by_cordic.of(op.name),
                 given=given,
+                scale=scales.get(op.output, ScaleRule()),
             )
         )
         if by_cordic.layers.get(op.name) and activation_method(lowered.op) != "cordic":

@@ -5,9 +5,9 @@ Kernels of one operator kind compete on cost; all give the same bits.
 
 from mcucompile.kernels.conv_patches import ConvPatches
 from mcucompile.kernels.dense_bins import DENSE_BINS
-from mcucompile.kernels.dense_multiply import DENSE_MULTIPLY
 from mcucompile.kernels.dense_quarter_square import DENSE_QUARTER_SQUARE
 from mcucompile.kernels.dense_shift import DENSE_SHIFT
+from mcucompile.kernels.dense_term import DENSE_TERMS
 from mcucompile.kernels.four_view_unrolled import FOUR_VIEW_UNROLLED
 from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
 from mcucompile.kernels.plain import PLAIN_KERNELS
@@ -18,7 +18,7 @@ from mcucompile.kernels.plain_rows import ROW_KERNELS
 from mcucompile.kernels.plain_windows import WINDOW_KERNELS
 from mcucompile.kernels.recurrent import RecurrentKernel
 
-_SUMS = (DENSE_MULTIPLY, DENSE_SHIFT, DENSE_BINS, DENSE_QUARTER_SQUARE)
+_SUMS = (*DENSE_TERMS, DENSE_SHIFT, DENSE_BINS, DENSE_QUARTER_SQUARE)
 
 KERNELS: tuple[Kernel, ...] = (
     *_SUMS,

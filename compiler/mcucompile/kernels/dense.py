@@ -16,12 +16,16 @@ from mcucompile.kernels.requantize import requantize_code
 from mcucompile.numerics import Requantization
 from mcucompile.ops import IntegerConv, IntegerDense
 
+# Of an int8 weight, so that most layers share one table of squares.
+_LARGEST_INT8 = 127
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sums:
     """The weighted sums of a layer.
 
     Attributes:
+        similarity: name in the similarity table.
         weights: (n_out, n_in).
         requantize: of the sums.
         rows: how often they are made in one inference.
@@ -30,6 +34,7 @@ class Sums:
         part: suffix of the C function's name, "" if the sums are the whole layer.
     """
 
+    similarity: str
     weights: Weights
     requantize: Requantization
     rows: int
@@ -39,14 +44,31 @@ class Sums:
     part: str
 
 
+@dataclass(frozen=True, slots=True)
+class StepTable:
+    """A table that a term looks its value up in, shared by all layers of the model.
+
+    Attributes:
+        c_type: of an entry.
+        argument: its name in C where the term is.
+        suffix: of its name behind the model's.
+        origin: the macro, its name behind the model's, of the place of 0 in it; "" if that is the start.
+    """
+
+    c_type: str
+    argument: str
+    suffix: str
+    origin: str = ""
+
+
 def sums_of(layer: Layer) -> Sums:
     """Return the weighted sums of a dense layer or a convolution."""
     op = layer.op
+    formats = (layer.formats[0], layer.output_format)
     if isinstance(op, IntegerDense):
-        rows = math.prod(layer.shapes[0][:-1])
-        return Sums(op.weights, op.requantize, rows, 1, layer.formats[0], layer.output_format, "")
+        return Sums(op.similarity, op.weights, op.requantize, math.prod(layer.shapes[0][:-1]), 1, *formats, "")
     if isinstance(op, IntegerConv):
-        return Sums(op.weights, op.requantize, 1, op.groups, layer.formats[0], layer.output_format, "_window")
+        return Sums(op.similarity, op.weights, op.requantize, 1, op.groups, *formats, "_window")
     raise TypeError(f"{op.kind} has no weighted sums")
 
 
@@ -82,3 +104,9 @@ def looked_up_values(weights: Weights) -> tuple[int, ...]:
     codes = np.arange(len(values))
     own = np.where(codes < len(values) // 2, codes, codes - len(values))
     return () if np.array_equal(values, own) else tuple(int(v) for v in values)
+
+
+def reach_of(sums: Sums) -> int:
+    """Return the largest |x| + |w|, of one byte of x if it has 16 bits."""
+    largest = 255 if sums.input.bits == 16 else max(-sums.input.minimum, sums.input.maximum)
+    return largest + max(_LARGEST_INT8, int(np.abs(sums.weights.values).max()))

@@ -33,8 +33,12 @@ class DenseBins(Kernel):
 
     def refusal(self, layer: Layer, core: Core) -> str | None:  # noqa: ARG002 - any core will do
         """Refuse encodings with too many codes for bins on the stack."""
-        weights = sums_of(layer).weights
+        sums = sums_of(layer)
+        weights = sums.weights
         codes = len(weights.code_values)
+        # A sign times x is a product like others.
+        if sums.similarity not in ("dot", "ternary"):
+            return "computes dot and ternary only"
         if -int(weights.values.min()) > int(weights.code_values.max()):
             return "a weight has no positive counterpart"
         return None if codes <= _MAX_CODES else f"{codes} distinct weights need too many bins"

@@ -14,6 +14,8 @@ class DenseShift(Kernel):
 
     def refusal(self, layer: Layer, core: Core) -> str | None:  # noqa: ARG002 - any core will do
         """Refuse weights that are not powers of two."""
+        if sums_of(layer).similarity != "dot":
+            return "computes dot only"
         return None if _log_quant(layer) else "needs power-of-two weights"
 
     def cost(self, layer: Layer) -> Cost:

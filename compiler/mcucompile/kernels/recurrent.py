@@ -7,6 +7,7 @@ in flash once.
 import math
 from dataclasses import dataclass
 
+from mcucompile.kernels.dense import reach_of, sums_of
 from mcucompile.kernels.dense_quarter_square import DenseQuarterSquare
 from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
 from mcucompile.numerics import Int
@@ -56,7 +57,7 @@ class RecurrentKernel(Kernel):
         parts = _parts(layer).values()
         inner = [self.sums.cost(part) for part in parts]
         # The parts share the largest table of quarter squares.
-        tables = [4 * DenseQuarterSquare.reach(part) + 2 for part in parts if isinstance(self.sums, DenseQuarterSquare)]
+        tables = [4 * reach_of(sums_of(part)) + 2 for part in parts if isinstance(self.sums, DenseQuarterSquare)]
         steps = math.prod(layer.shapes[0][:2])
         sums = sum(2 * len(weights.codes) for weights, _, _ in op.weighted_sums())
         return Cost(

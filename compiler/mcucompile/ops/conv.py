@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from mcucompile.encodings import Weights
 from mcucompile.errors import ModelError
 from mcucompile.ir import Array, Format, Op, RowAccess, Shape
-from mcucompile.lowering import Lowered, Lowering, RealOp, rectified
+from mcucompile.lowering import Lowered, Lowering
 from mcucompile.numerics import Int, Requantization
-from mcucompile.ops.linear import MAX_ROWS, LinearLayer, lower_linear, some_rows, weighted_bounds
+from mcucompile.ops.linear import MAX_ROWS, some_rows
+from mcucompile.ops.similar import sum_bounds
+from mcucompile.ops.sums import Sums
 from mcucompile.ops.window import Window, images
 from mcucompile.similarities import SIMILARITIES
 
@@ -26,29 +27,21 @@ _PATCH_BYTES = 1 << 26
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Conv(RealOp):
-    """y = relu?(conv(x, weight) + bias), real.
+class Conv(Sums):
+    """Sums over windows, real.
 
     Attributes:
         weight: (n_out, kernel rows, kernel columns, c / groups).
-        bias: (n_out,).
-        weight_scale: (n_out,) if the model gives integers for weights: every weight is a whole multiple of it.
         window: geometry; padding takes part as 0.
         groups: outputs of a group see only their group's channels.
         planar: x is (n, c, h, w).
-        relu: clamp the result at 0 and at `ceiling`.
     """
 
     kind: ClassVar[str] = "conv"
     takes_format: ClassVar[bool] = True
-    weight: npt.NDArray[np.float32]
-    bias: npt.NDArray[np.float32]
     window: Window
     groups: int = 1
     planar: bool = False
-    relu: bool = False
-    ceiling: float = math.inf
-    weight_scale: npt.NDArray[np.float64] | None = None
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """(n, rows, columns, n_out)."""
@@ -56,12 +49,11 @@ class Conv(RealOp):
 
     def run(self, *inputs: Array) -> Array:
         """Compute in float64, so that the order of additions, which depends on the machine, does not show."""
-        weight = self.weight.reshape(self.groups, len(self.weight) // self.groups, -1).transpose(0, 2, 1)
+        weight = self.weight.reshape(self.groups, len(self.weight) // self.groups, -1).astype(np.float64)
         outputs = []
         for rows, lead in _rows(self, inputs[0].astype(np.float64), 0):
-            sums = (rows @ weight.astype(np.float64)).transpose(1, 0, 2).reshape(*lead, -1)
-            y = (sums + self.bias).astype(np.float32)
-            outputs.append(rectified(y, relu=self.relu, ceiling=self.ceiling))
+            sums = [self.term.real(group, of_group) for group, of_group in zip(rows, weight, strict=True)]
+            outputs.append(self.finished(np.concatenate(sums, axis=-1).reshape(*lead, -1)))
         return np.concatenate(outputs)
 
     def operations(self, *shapes: Shape) -> int:
@@ -69,36 +61,23 @@ class Conv(RealOp):
         return math.prod(self.output_shape(*shapes)[:3]) * self.weight.size
 
     def lower(self, lowering: Lowering) -> Lowered:
-        """Encode the weights and choose scales: see `lower_linear`."""
-        n_out = len(self.weight)
+        """Encode the weights and choose scales: see `lower_linear` and `lower_similar`."""
         chunks = list(_rows(self, _some_samples(self, lowering.inputs[0]), 0))
-        rows = some_rows(np.concatenate([chunk for chunk, _ in chunks], axis=1))
-        linear = lower_linear(
-            lowering,
-            LinearLayer(
-                self.source,
-                self.weight.reshape(n_out, -1).astype(np.float64),
-                self.bias.astype(np.float64),
-                self.relu,
-                self.ceiling,
-                rows,
-                weight_scale=self.weight_scale,
-            ),
-        )
+        sums = self.lower_sums(lowering, some_rows(np.concatenate([chunk for chunk, _ in chunks], axis=1)))
         op = IntegerConv(
             name=self.name,
             inputs=self.inputs,
             output=self.output,
             source=self.source,
-            similarity="dot",
-            weights=linear.weights,
-            requantize=linear.requantize,
+            similarity=self.similarity,
+            weights=sums.weights,
+            requantize=sums.requantize,
             window=self.window,
             groups=self.groups,
             planar=self.planar,
             fill=lowering.formats[0].zero_point,
         )
-        return Lowered(op, linear.format)
+        return Lowered(op, sums.format)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -150,7 +129,7 @@ class IntegerConv(Op):
 
     def accumulator_bounds(self, *formats: Format) -> tuple[Int, Int]:
         """Return the smallest and largest accumulator of each output for any input, (n_out,) each."""
-        return weighted_bounds(self.weights.values, formats[0])
+        return sum_bounds(SIMILARITIES[self.similarity], self.weights.values, formats[0])
 
 
 def _rows(op: Conv | IntegerConv, x: Array, fill: int) -> Iterator[tuple[Array, Shape]]:

@@ -5,35 +5,28 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from mcucompile.encodings import Weights
 from mcucompile.errors import ModelError
 from mcucompile.ir import Array, Format, Op, Shape
-from mcucompile.lowering import Lowered, Lowering, RealOp, rectified
+from mcucompile.lowering import Lowered, Lowering
 from mcucompile.numerics import Int, Requantization
-from mcucompile.ops.linear import LinearLayer, lower_linear, some_rows, weighted_bounds
+from mcucompile.ops.linear import some_rows
+from mcucompile.ops.similar import sum_bounds
+from mcucompile.ops.sums import Sums
 from mcucompile.similarities import SIMILARITIES
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Dense(RealOp):
-    """y = relu?(x @ weight.T + bias) over the last axis. x: (..., n_in) -> y: (..., n_out), real.
+class Dense(Sums):
+    """Sums over the last axis. x: (..., n_in) -> y: (..., n_out), real.
 
     Attributes:
         weight: (n_out, n_in).
-        bias: (n_out,).
-        weight_scale: (n_out,) if the model gives integers for weights: every weight is a whole multiple of it.
-        relu: clamp the result at 0 and at `ceiling`.
     """
 
     kind: ClassVar[str] = "dense"
     takes_format: ClassVar[bool] = True
-    weight: npt.NDArray[np.float32]
-    bias: npt.NDArray[np.float32]
-    relu: bool = False
-    ceiling: float = math.inf
-    weight_scale: npt.NDArray[np.float64] | None = None
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """The last axis, n_in long, becomes n_out long."""
@@ -41,38 +34,25 @@ class Dense(RealOp):
 
     def run(self, *inputs: Array) -> Array:
         """Compute in float64, so that the order of additions, which depends on the machine, does not show."""
-        y = (inputs[0].astype(np.float64) @ self.weight.T.astype(np.float64) + self.bias).astype(np.float32)
-        return rectified(y, relu=self.relu, ceiling=self.ceiling)
+        return self.finished(self.term.real(inputs[0].astype(np.float64), self.weight.astype(np.float64)))
 
     def operations(self, *shapes: Shape) -> int:
         """n_out * n_in for each row."""
         return math.prod(shapes[0][:-1]) * self.weight.size
 
     def lower(self, lowering: Lowering) -> Lowered:
-        """Encode the weights and choose scales: see `lower_linear`."""
-        rows = some_rows(lowering.inputs[0].reshape(1, -1, self.weight.shape[1]))
-        linear = lower_linear(
-            lowering,
-            LinearLayer(
-                self.source,
-                self.weight.astype(np.float64),
-                self.bias.astype(np.float64),
-                self.relu,
-                self.ceiling,
-                rows,
-                weight_scale=self.weight_scale,
-            ),
-        )
+        """Encode the weights and choose scales: see `lower_linear` and `lower_similar`."""
+        sums = self.lower_sums(lowering, some_rows(lowering.inputs[0].reshape(1, -1, self.weight.shape[1])))
         op = IntegerDense(
             name=self.name,
             inputs=self.inputs,
             output=self.output,
             source=self.source,
-            similarity="dot",
-            weights=linear.weights,
-            requantize=linear.requantize,
+            similarity=self.similarity,
+            weights=sums.weights,
+            requantize=sums.requantize,
         )
-        return Lowered(op, linear.format)
+        return Lowered(op, sums.format)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -108,7 +88,7 @@ class IntegerDense(Op):
 
     def accumulator_bounds(self, *formats: Format) -> tuple[Int, Int]:
         """Return the smallest and largest accumulator of each output for any input, (n_out,) each."""
-        return weighted_bounds(self.weights.values, formats[0])
+        return sum_bounds(SIMILARITIES[self.similarity], self.weights.values, formats[0])
 
 
 def _output_shape(op: Op, shape: Shape, weight_shape: tuple[int, ...]) -> Shape:

@@ -304,7 +304,7 @@ def _best_codebook(rounding: _Rounding, codebooks: list[Codebook]) -> tuple[Code
 def fitted_format(lowering: Lowering, unit: float, *, signed: bool) -> Format:
     """Return the output format, its scale one for which `unit` has an exact multiplier."""
     wanted = lowering.output_format(signed=signed)
-    if lowering.given is not None:
+    if lowering.given is not None or lowering.scale.exact is not None:
         return wanted
     octaves = wanted.scale * np.array([0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.5])
     # unit / scale must be m * 2**-k: take the scales that are unit / (m * 2**-k).
@@ -312,4 +312,5 @@ def fitted_format(lowering: Lowering, unit: float, *, signed: bool) -> Format:
     if lowering.is_result:
         enough = [scale for scale in scales if scale >= largest(lowering.output) / INT32_MAX]
         return Format(32, True, min(enough, key=lambda scale: abs(math.log(scale / wanted.scale))))
+    scales = [scale for scale in scales if scale >= lowering.scale.least] or [2 * scales[-1]]
     return best_format(lowering.output, signed=signed, bits=lowering.activation_bits, scales=scales)

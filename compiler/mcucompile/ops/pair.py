@@ -46,8 +46,11 @@ class CommonScale:
 def common_scale(lowering: Lowering, *, signed: bool) -> CommonScale:
     """Choose an output scale near the best one for which both multipliers are nearly exact."""
     first, second = lowering.formats
-    if lowering.given is not None:
-        return _given_scale(first, second, lowering.given)
+    fixed = lowering.given
+    if fixed is None and lowering.scale.exact is not None:
+        fixed = lowering.output_format(signed=signed)
+    if fixed is not None:
+        return _given_scale(first, second, fixed)
     allowed = np.array(short_multipliers(lowering.terms, _WIDTH), dtype=np.float64)
     mantissa = allowed / 2.0 ** np.floor(np.log2(allowed))
     # scale_out = scale_first / (m_first * 2**-k): for each m_first find the m_second that fits best.
@@ -60,6 +63,7 @@ def common_scale(lowering: Lowering, *, signed: bool) -> CommonScale:
     base = first.scale / mantissa[i]
     exponent = np.floor(np.log2(target.scale / base))
     scales = [float(base * 2.0**e) for e in (exponent, exponent + 1)]
+    scales = [scale for scale in scales if scale >= lowering.scale.least]
     if lowering.is_result:
         format_ = Format(32, True, scales[0])
     else:

@@ -11,6 +11,7 @@ from mcucompile.passes.hoist_elementwise import hoist_elementwise
 from mcucompile.passes.keep_last_step import keep_last_step
 from mcucompile.passes.pool_images import pool_images
 from mcucompile.passes.remove_views import remove_views
+from mcucompile.passes.share_scales import share_scales, wanted_scales
 from mcucompile.passes.sink_transposes import sink_transposes
 
 REAL_PASSES: tuple[Pass, ...] = (
@@ -26,6 +27,7 @@ REAL_PASSES: tuple[Pass, ...] = (
     fuse_through_copies,  # after both: a batch-norm and its rectifier are one operator
     fuse_lookups,  # after both: a layer takes in a scale or a rectifier for nothing
     remove_views,  # last of those that move: hoisting leaves views beside views
+    share_scales,  # after folding: what it adds would be folded
     give_formats,  # last: what the model rounds stays apart until nothing moves any more
 )
 
@@ -37,4 +39,4 @@ def simplify(graph: Graph) -> Graph:
     return graph
 
 
-__all__ = ["REAL_PASSES", "check_accumulators", "simplify"]
+__all__ = ["REAL_PASSES", "check_accumulators", "simplify", "wanted_scales"]

@@ -6,6 +6,7 @@ import numpy as np
 
 from mcucompile.ir import Array, Graph, Op
 from mcucompile.ops import Affine, Conv, Dense
+from mcucompile.ops.sums import single
 from mcucompile.passes.rewrite import Change, Draft, rewrite
 
 
@@ -29,7 +30,7 @@ def _fold(graph: Draft, op: Op) -> Change | None:
         if merged is not None:
             return Change({before: (merged,), op: ()})
     layer = _next_weighted(graph, op)
-    if layer is not None and not op.relu:
+    if layer is not None and layer.is_linear and not op.relu:
         is_adjacent = layer.inputs[0] == op.output
         channels = 1 if isinstance(layer, Conv) and layer.planar else len(graph.tensors[op.output].shape) - 1
         is_free = layer.weight_scale is None
@@ -45,23 +46,14 @@ def _into_previous(before: Dense | Conv | Affine, op: Affine, last_axis: int) ->
             return None
         if len(scale) != 1 and op.axis != last_axis:
             return None
-        weight = before.weight.astype(np.float64) * scale.reshape(-1, *(1,) * (before.weight.ndim - 1))
-        bias = before.bias.astype(np.float64) * scale + offset
-        return replace(
-            before,
-            weight=_single(weight),
-            bias=_single(bias),
-            weight_scale=_scaled(before, scale),
-            output=op.output,
-            relu=op.relu,
-        )
+        return replace(before.scaled(scale, offset), output=op.output, relu=op.relu, ceiling=op.ceiling)
     if before.axis != op.axis and len(before.scale) != 1 and len(scale) != 1:
         return None
     axis = op.axis if len(before.scale) == 1 else before.axis
     return replace(
         before,
-        scale=_single(before.scale.astype(np.float64) * scale),
-        offset=_single(before.offset.astype(np.float64) * scale + offset),
+        scale=single(before.scale.astype(np.float64) * scale),
+        offset=single(before.offset.astype(np.float64) * scale + offset),
         axis=axis,
         output=op.output,
         relu=op.relu,
@@ -81,8 +73,8 @@ def _into_next(op: Affine, layer: Dense | Conv) -> Change:
     merged = replace(
         layer,
         weight_scale=_scaled(layer, op.scale),
-        weight=_single((grouped * scale).reshape(weight.shape)),
-        bias=_single(layer.bias.astype(np.float64) + added),
+        weight=single((grouped * scale).reshape(weight.shape)),
+        bias=single(layer.bias.astype(np.float64) + added),
     )
     return Change({layer: (merged,), op: ()}, renamed={op.output: op.inputs[0]})
 
@@ -109,9 +101,3 @@ def _next_weighted(graph: Draft, op: Affine) -> Dense | Conv | None:
             return None
         tensor = reader.output
     return None
-
-
-def _single(values: Array) -> Array:
-    # What float32 cannot hold becomes infinite, which the layer's quantization refuses.
-    with np.errstate(over="ignore"):
-        return np.asarray(values, dtype=np.float32)

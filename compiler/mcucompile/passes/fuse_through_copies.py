@@ -39,12 +39,7 @@ def _fuse(graph: Draft, op: Op) -> Change | None:
         lanes = None if layer.relu else _of_channels(graph, layer, copies, op)
         if lanes is None:
             return None
-        scale, offset = lanes
-        weight = layer.weight * scale.reshape(-1, *(1,) * (layer.weight.ndim - 1))
-        # What float32 cannot hold becomes infinite, which the layer's quantization refuses.
-        with np.errstate(over="ignore"):
-            bias = (layer.bias * scale + offset).astype(np.float32)
-            layer = replace(layer, weight=weight.astype(np.float32), bias=bias)
+        layer = layer.scaled(*lanes)
     rectifies = not isinstance(op, Affine) or op.relu
     ceiling = np.inf if isinstance(op, Relu) else op.high if isinstance(op, Clip) else op.ceiling
     if rectifies:

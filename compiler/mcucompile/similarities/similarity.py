@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mcucompile.numerics import Int
+from mcucompile.numerics import Int, Real
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,10 +14,26 @@ class Similarity:
         name: the name in ONNX, Python, C and on the command line.
         formula: for people: reports and comments in the generated C.
         header: the C term, relative to runtime_c/; declares mcu_<name>_step.
-        accumulate: the integer reference: x (..., n_in), w (n_out, n_in) -> (..., n_out).
+        term: S of integers, element by element, in units of `unit`; broadcasts.
+        accumulate: the integer reference, the sum of terms: x (..., n_in), w (n_out, n_in) -> (..., n_out).
+        real: the same sum of reals, what networks are trained with.
+        unit: the real size of an accumulator's 1, from the real size of x's 1; of dot, with weights of step 1.
+        shares_scale: weights have the scale of x, so that the two can be compared.
+        signs: weights are only their signs, and need no scale.
+        sign_of_zero: of a weight.
+        jumps_at_zero: the sign of a weight counts however small it is.
+        input_scale: the scale that x must have, None for any.
     """
 
     name: str
     formula: str
     header: str
+    term: Callable[[Int, Int], Int]
     accumulate: Callable[[Int, Int], Int]
+    real: Callable[[Real, Real], Real]
+    unit: Callable[[float], float]
+    shares_scale: bool = False
+    signs: bool = False
+    sign_of_zero: int = 0
+    jumps_at_zero: bool = False
+    input_scale: float | None = None

@@ -1,0 +1,68 @@
+"""Layers that compare x and w need both in one scale: who gives x that scale, and what it must be."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from mcucompile.ir import Graph, Op
+from mcucompile.lowering import ScaleRule
+from mcucompile.ops import Add, Affine, Clip, Conv, Dense, MaxPool, Relu, Reshape, Take, Transpose
+from mcucompile.ops.sums import Sums
+from mcucompile.passes.rewrite import Change, Draft, rewrite
+
+# The largest integer of an 8-bit weight.
+_LARGEST = 127
+# Operators that can give any scale, and those that pass on their input's.
+_FREE = (Conv, Dense, Affine, Add)
+_SAME = (Reshape, Transpose, Take, MaxPool, Relu, Clip)
+
+
+def share_scales(graph: Graph) -> Graph:
+    """Return the graph with an Affine of factor 1 before each layer that shares a scale which nothing before can give.
+
+    Needs: all folding, which would remove the Affine. Gives: what `wanted_scales` relies on.
+    """
+    return rewrite(graph, _rescale)
+
+
+def wanted_scales(graph: Graph) -> Mapping[str, ScaleRule]:
+    """Return what each tensor's readers want of its scale, tensors that none minds left out. Needs: share_scales."""
+    wanted: dict[str, ScaleRule] = {}
+    for op in reversed(graph.ops):
+        rule = _rule(op)
+        if rule is None and isinstance(op, _SAME):
+            rule = wanted.get(op.output)
+        if rule is not None:
+            wanted[op.inputs[0]] = wanted.get(op.inputs[0], ScaleRule()) | rule
+    return wanted
+
+
+def _rule(op: Op) -> ScaleRule | None:
+    if not isinstance(op, Sums) or not op.term.shares_scale:
+        return None
+    return ScaleRule(float(np.abs(op.weight).max()) / _LARGEST, op.term.input_scale)
+
+
+def _rescale(graph: Draft, op: Op) -> Change | None:
+    if _rule(op) is None:
+        return None
+    name = op.inputs[0]
+    before = graph.producer(name)
+    while isinstance(before, _SAME):
+        before = graph.producer(before.inputs[0])
+    if isinstance(before, _FREE):
+        return None
+    tensor = graph.tensors[name]
+    rescaled = f"{name}@{op.name}"
+    affine = Affine(
+        name=f"{op.name}_input",
+        inputs=(name,),
+        output=rescaled,
+        source=op.source,
+        scale=np.ones(1, np.float32),
+        offset=np.zeros(1, np.float32),
+        axis=0,
+        relu=tensor.format is not None and not tensor.format.signed,
+    )
+    return Change({op: (affine, replace(op, inputs=(rescaled,)))}, shapes={rescaled: tensor.shape})
