@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from graphs_convolution import SAME
 from mcucompile.ir import Graph, Op, Source, Tensor, build_graph
-from mcucompile.ops import Conv, Dense, MaxPool, Reshape
+from mcucompile.ops import Affine, Conv, Dense, MaxPool, Reshape
 from mcucompile.ops.window import Window
 from mcucompile.similarities import SIMILARITIES
 
@@ -17,6 +17,8 @@ def _layer(random: np.random.Generator, similarity: str, n_out: int, n_in: int, 
     weight = random.normal(0, 0.6, (n_out, n_in))
     if similarity == "ternary":
         weight = np.sign(weight) * (np.abs(weight) > 0.3)
+    if similarity == "trig":
+        weight = np.clip(weight, -np.pi / 2, np.pi / 2)
     typical = np.abs(random.normal(0, 1, (500, n_in)))
     sums = SIMILARITIES[similarity].real(typical, weight)
     gain = random.uniform(0.5, 1.0, n_out) / (sums.std(axis=0) + 1e-3)
@@ -35,9 +37,16 @@ def _layer(random: np.random.Generator, similarity: str, n_out: int, n_in: int, 
     }
 
 
+def _centred(x: str, y: str) -> Affine:
+    """Give inputs, which are positive in some tests, both signs."""
+    half = np.array([0.5], np.float32)
+    return Affine(name=y, inputs=(x,), output=y, source=SOURCE, scale=half, offset=-half, axis=0)
+
+
 def _dense(random: np.random.Generator, similarity: str) -> Graph:
     ops: tuple[Op, ...] = (
-        Dense(name="a", inputs=("x",), output="a", **_layer(random, similarity, 17, 31, relu=True)),  # type: ignore[arg-type]
+        _centred("x", "m"),
+        Dense(name="a", inputs=("m",), output="a", **_layer(random, similarity, 17, 31, relu=True)),  # type: ignore[arg-type]
         Dense(name="y", inputs=("a",), output="y", **_layer(random, similarity, 10, 17, relu=False)),  # type: ignore[arg-type]
     )
     return build_graph("net", (Tensor("x", (1, 31)),), ("y",), ops, SOURCE)
@@ -46,8 +55,8 @@ def _dense(random: np.random.Generator, similarity: str) -> Graph:
 def _conv(random: np.random.Generator, similarity: str) -> Graph:
     """Padding, a pool between, a stride, then as many groups as channels."""
     shapes = ((4, SAME, 3, 1), (6, Window((3, 2), (2, 1), before=(0, 1)), 4, 1), (6, Window((2, 2)), 6, 6))
-    ops: list[Op] = []
-    x = "x"
+    ops: list[Op] = [_centred("x", "m")]
+    x = "m"
     for i, (n_out, window, channels, groups) in enumerate(shapes):
         fields = _layer(random, similarity, n_out, window.taps * channels // groups, relu=i < 2)
         weight = np.asarray(fields.pop("weight")).reshape(n_out, *window.size, channels // groups)

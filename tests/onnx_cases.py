@@ -11,6 +11,7 @@ from onnx.helper import make_node
 from onnx_cases_elementwise import ELEMENTWISE_CASES
 from onnx_cases_movement import MOVEMENT_CASES
 from onnx_cases_recurrent import RECURRENT_CASES
+from onnx_cases_similarities import SIMILARITY_CASES
 from onnx_cases_windows import WINDOW_CASES
 
 Random = np.random.Generator
@@ -375,4 +376,5 @@ CASES: dict[str, Case] = {
     **MOVEMENT_CASES,
     **ELEMENTWISE_CASES,
     **RECURRENT_CASES,
+    **SIMILARITY_CASES,
 }

@@ -1,5 +1,6 @@
 """What an operator is told when it turns itself into integers, and the choices it makes from that."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -29,14 +30,25 @@ class ScaleRule:
     Attributes:
         least: so that weights in the same scale fit their bits.
         exact: the only scale that will do; None: any.
+        reach: the largest magnitude, real; what is beyond is clamped.
     """
 
     least: float = 0.0
     exact: float | None = None
+    reach: float = math.inf
 
     def __or__(self, other: "ScaleRule") -> "ScaleRule":
         """Return a rule that satisfies both; of two exact scales, which no two similarities want, the first."""
-        return ScaleRule(max(self.least, other.least), self.exact if other.exact is None else other.exact)
+        exact = other.exact if self.exact is None else self.exact
+        return ScaleRule(max(self.least, other.least), exact, min(self.reach, other.reach))
+
+    def exact_format(self, bits: int, *, signed: bool) -> Format:
+        """Return the format with the exact scale, which there is, its codes limited to the reach."""
+        if self.exact is None:
+            raise TypeError("any scale will do")
+        plain = Format(bits, signed, self.exact)
+        largest_code = min(plain.maximum, int(self.reach / self.exact))
+        return replace(plain, limits=(max(plain.minimum, -largest_code), largest_code))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,7 +119,7 @@ class Lowering:
         if self.is_result:
             return Format(32, True, largest(self.output) / RESULT_STEPS)
         if self.scale.exact is not None:
-            return Format(self.activation_bits, signed, self.scale.exact)
+            return self.scale.exact_format(self.activation_bits, signed=signed)
         best = best_format(self.output, signed=signed, bits=self.activation_bits)
         return replace(best, scale=max(best.scale, self.scale.least))
 

@@ -136,7 +136,7 @@ class Builder:
         self._tensors.take(tensor)
         return replace(result, tensor=tensor)
 
-    def dense(self, x: Activation, weight: Constant, bias: Constant | None) -> Activation:
+    def dense(self, x: Activation, weight: Constant, bias: Constant | None, *, similarity: str = "dot") -> Activation:
         """x: (..., n_in), weight: (n_out, n_in), bias: anything that broadcasts to (n_out,)."""
         self.require_real(x)
         bias = np.zeros(1) if bias is None else bias
@@ -146,6 +146,7 @@ class Builder:
             weight=self.single(weight, "weight"),
             weight_scale=output_steps(weight),
             bias=self.single(np.broadcast_to(bias.reshape(-1), weight.shape[:1]), "bias"),
+            similarity=similarity,
         )
 
     def affine(self, x: Activation, scale: Constant, offset: Constant) -> Activation:

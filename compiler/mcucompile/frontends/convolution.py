@@ -31,7 +31,14 @@ class Slide:
 
 
 def convolution(
-    builder: Builder, x: Activation, weight: Constant, bias: Constant | None, slide: Slide, groups: int
+    builder: Builder,
+    x: Activation,
+    weight: Constant,
+    bias: Constant | None,
+    slide: Slide,
+    groups: int,
+    *,
+    similarity: str = "dot",
 ) -> Activation:
     """Convolve x (n, c, *spatial) with weight (n_out, c / groups, *kernel) -> (n, n_out, *spatial)."""
     builder.require_real(x)
@@ -46,11 +53,19 @@ def convolution(
         )
     kernel = weight if spatial == 2 else weight[:, :, None, :]
     window = window_of(weight.shape[2:], slide)
-    return as_planes(builder, convolved(builder, as_image(builder, x), kernel, bias, window, groups), spatial)
+    y = convolved(builder, as_image(builder, x), kernel, bias, window, groups, similarity=similarity)
+    return as_planes(builder, y, spatial)
 
 
 def convolved(
-    builder: Builder, image: Activation, kernel: Constant, bias: Constant | None, window: Window, groups: int
+    builder: Builder,
+    image: Activation,
+    kernel: Constant,
+    bias: Constant | None,
+    window: Window,
+    groups: int,
+    *,
+    similarity: str = "dot",
 ) -> Activation:
     """Convolve an image (n, h, w, c) with a kernel (n_out, c / groups, rows, columns) -> (n, rows, columns, n_out)."""
     bias = np.zeros(len(kernel)) if bias is None else bias.reshape(-1)
@@ -64,6 +79,7 @@ def convolved(
         weight_scale=output_steps(kernel),
         window=window,
         groups=groups,
+        similarity=similarity,
     )
 
 

@@ -62,10 +62,12 @@ def _weights(node: Node) -> Constant:
     return weight
 
 
-def _conv(node: Node, builder: Builder) -> Value:
+def convolve(node: Node, builder: Builder, *, similarity: str = "dot") -> Value:
+    """Conv, or a node of its form with another similarity."""
     x, weight = node.activation(), _weights(node)
     slide = slide_of(node, x.shape[2:], weight.shape[2:])
-    return convolution(builder, x, weight, node.optional_constant(2), slide, node.integer("group", 1))
+    groups = node.integer("group", 1)
+    return convolution(builder, x, weight, node.optional_constant(2), slide, groups, similarity=similarity)
 
 
 def _conv_transpose(node: Node, builder: Builder) -> Value:
@@ -108,4 +110,4 @@ def _padded_to(
     return replace(slide, before=tuple(before), after=tuple(after))
 
 
-CONVERTERS = {("", "Conv"): _conv, ("", "ConvTranspose"): _conv_transpose}
+CONVERTERS = {("", "Conv"): convolve, ("", "ConvTranspose"): _conv_transpose}

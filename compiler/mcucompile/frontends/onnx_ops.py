@@ -18,6 +18,7 @@ from mcucompile.frontends import (
     onnx_normalization,
     onnx_quantized,
     onnx_recurrent,
+    onnx_similarities,
     onnx_windows,
 )
 from mcucompile.frontends.builder import Activation, Builder, Kind, Value
@@ -205,6 +206,7 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "Unsqueeze"): _unsqueeze,
     (DOMAIN, "FourView"): _four_view,
     **onnx_convolution.CONVERTERS,
+    **onnx_similarities.CONVERTERS,
     **onnx_windows.CONVERTERS,
     **onnx_movement.CONVERTERS,
     **onnx_elementwise.CONVERTERS,

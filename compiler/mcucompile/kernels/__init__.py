@@ -8,6 +8,7 @@ from mcucompile.kernels.dense_bins import DENSE_BINS
 from mcucompile.kernels.dense_quarter_square import DENSE_QUARTER_SQUARE
 from mcucompile.kernels.dense_shift import DENSE_SHIFT
 from mcucompile.kernels.dense_term import DENSE_TERMS
+from mcucompile.kernels.dense_trig import DENSE_TRIG
 from mcucompile.kernels.four_view_unrolled import FOUR_VIEW_UNROLLED
 from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
 from mcucompile.kernels.plain import PLAIN_KERNELS
@@ -18,7 +19,7 @@ from mcucompile.kernels.plain_rows import ROW_KERNELS
 from mcucompile.kernels.plain_windows import WINDOW_KERNELS
 from mcucompile.kernels.recurrent import RecurrentKernel
 
-_SUMS = (*DENSE_TERMS, DENSE_SHIFT, DENSE_BINS, DENSE_QUARTER_SQUARE)
+_SUMS = (*DENSE_TERMS, *DENSE_TRIG, DENSE_SHIFT, DENSE_BINS, DENSE_QUARTER_SQUARE)
 
 KERNELS: tuple[Kernel, ...] = (
     *_SUMS,

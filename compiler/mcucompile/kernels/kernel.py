@@ -57,6 +57,23 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedTable:
+    """A table that every layer which needs it shares.
+
+    Attributes:
+        suffix: of its name, behind the model's.
+        c_type: of an entry.
+        comment: what it holds.
+        values: its entries.
+    """
+
+    suffix: str
+    c_type: str
+    comment: str
+    values: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Kernel(ABC):
     """One row of the kernel table.
 

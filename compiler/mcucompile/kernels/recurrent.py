@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mcucompile.kernels.dense import reach_of, sums_of
 from mcucompile.kernels.dense_quarter_square import DenseQuarterSquare
-from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
+from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer, SharedTable
 from mcucompile.numerics import Int
 from mcucompile.ops import IntegerDense, IntegerGru, IntegerLstm, IntegerRecurrent
 from mcucompile.ops.lstm import PRODUCT_BITS
@@ -17,23 +17,6 @@ from mcucompile.ops.recurrent import SIGMOID_BITS, TANH_BITS, sigmoid_place
 
 # Instructions for each element of the state at each step, beyond the weighted sums, without a multiplier.
 _PER_ELEMENT = 700
-
-
-@dataclass(frozen=True, slots=True)
-class SharedTable:
-    """A table that every layer which needs it shares.
-
-    Attributes:
-        suffix: of its name, behind the model's.
-        c_type: of an entry.
-        comment: what it holds.
-        values: its entries.
-    """
-
-    suffix: str
-    c_type: str
-    comment: str
-    values: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

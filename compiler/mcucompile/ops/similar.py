@@ -139,6 +139,29 @@ def _check(lowering: Lowering, layer: SimilarLayer) -> None:
             f"{name} compares 8-bit weights with x in one scale, and x has {source.bits} bits",
             "give the layer before it 8-bit activations (--activations int8)",
         )
+    _check_reach(layer, source)
+
+
+def _check_reach(layer: SimilarLayer, source: Format) -> None:
+    """Refuse weights, and inputs that no layer could clamp, beyond what the similarity is defined for."""
+    similarity = layer.similarity
+    if similarity.input_scale is None:
+        return
+    largest_weight = float(np.abs(layer.weight).max())
+    if largest_weight > similarity.input_reach + similarity.input_scale:
+        raise QuantizationError(
+            layer.source,
+            f"has a weight of {largest_weight:.4g}; {similarity.name} takes up to {similarity.input_reach:.4g}",
+            "clamp the weights while training",
+        )
+    reach = max(-source.minimum, source.maximum) * source.scale
+    if source.scale != similarity.input_scale or reach > similarity.input_reach:
+        raise QuantizationError(
+            layer.source,
+            f"reads x in steps of {source.scale:.4g} up to {reach:.4g}; {similarity.name} takes "
+            f"{similarity.input_scale:.4g} up to {similarity.input_reach:.4g}",
+            "let a convolution, a dense or an affine layer make its input",
+        )
 
 
 def _signs(layer: SimilarLayer) -> Weights:
@@ -158,7 +181,8 @@ def _shared(lowering: Lowering, layer: SimilarLayer) -> Weights:
         for size in _sizes(lowering, layer, codebook):
             codes = encoding.encode(layer.weight, codebook, np.array([[size]]))
             steps = np.floor(codebook.values * size / scale + 0.5)
-            values = np.clip(steps, -_LARGEST_VALUE, _LARGEST_VALUE).astype(np.int64)
+            most = int(min(layer.similarity.input_reach / scale, _LARGEST_VALUE))
+            values = np.clip(steps, -most, most).astype(np.int64)
             if layer.similarity.jumps_at_zero:
                 codes = _with_signs(layer.weight, codes, values)
             error = float(np.square(layer.weight - values[codes] * scale).sum())
@@ -185,7 +209,8 @@ def _sizes(lowering: Lowering, layer: SimilarLayer, codebook: Codebook) -> list[
     limit = int(codebook.values.max())
     scale = lowering.formats[0].scale
     if limit >= 127:
-        return [scale]
+        # Only where the scale of x is fixed can there be weights beyond its steps.
+        return [scale, 2 * scale]
     peak = float(np.abs(layer.weight).max()) or 1.0
     return [float(max(peak / limit * clip, scale)) for clip in _CLIPS]
 

@@ -41,7 +41,9 @@ def wanted_scales(graph: Graph) -> Mapping[str, ScaleRule]:
 def _rule(op: Op) -> ScaleRule | None:
     if not isinstance(op, Sums) or not op.term.shares_scale:
         return None
-    return ScaleRule(float(np.abs(op.weight).max()) / _LARGEST, op.term.input_scale)
+    if op.term.input_scale is not None:
+        return ScaleRule(exact=op.term.input_scale, reach=op.term.input_reach)
+    return ScaleRule(least=float(np.abs(op.weight).max()) / _LARGEST)
 
 
 def _rescale(graph: Draft, op: Op) -> Change | None:

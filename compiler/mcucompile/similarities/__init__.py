@@ -8,9 +8,10 @@ from mcucompile.similarities.mfo import MFO
 from mcucompile.similarities.minconv import MINCONV
 from mcucompile.similarities.similarity import Similarity
 from mcucompile.similarities.ternary import TERNARY
+from mcucompile.similarities.trig import TRIG
 
 SIMILARITIES: dict[str, Similarity] = {
-    similarity.name: similarity for similarity in (DOT, ADDER, EUCLID, MINCONV, MFO, BINARY, TERNARY)
+    similarity.name: similarity for similarity in (DOT, ADDER, EUCLID, MINCONV, MFO, TRIG, BINARY, TERNARY)
 }
 
 __all__ = ["SIMILARITIES", "Similarity"]

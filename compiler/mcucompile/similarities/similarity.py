@@ -1,5 +1,6 @@
 """What a similarity is: the term S(x, w) that a layer sums over its receptive field."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ class Similarity:
         sign_of_zero: of a weight.
         jumps_at_zero: the sign of a weight counts however small it is.
         input_scale: the scale that x must have, None for any.
+        input_reach: the largest magnitude, real, of x and of a weight.
     """
 
     name: str
@@ -37,3 +39,4 @@ class Similarity:
     sign_of_zero: int = 0
     jumps_at_zero: bool = False
     input_scale: float | None = None
+    input_reach: float = math.inf

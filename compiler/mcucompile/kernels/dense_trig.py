@@ -1,0 +1,52 @@
+"""Dense layer of the trigonometric similarity: cosines of differences and sums, from a table or by CORDIC."""
+
+from dataclasses import dataclass
+
+from mcucompile.kernels.dense import StepTable, dense_context, dense_cost, looked_up_values, sums_of
+from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer, SharedTable
+from mcucompile.similarities.trig.reference import COSINES
+
+# Two cosines of about 17 steps of 12 instructions each.
+_CORDIC_INSTRUCTIONS = 480
+_TABLE_INSTRUCTIONS = 16
+_TABLE = SharedTable(
+    "cosines", "int16_t", "cos(n * 2^-7) * 2^12 for n = 0, 1, 2, ..., by CORDIC", tuple(int(value) for value in COSINES)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DenseTrig(Kernel):
+    """For the trigonometric similarity on any core.
+
+    Attributes:
+        has_table: cosines come from a table of 806 bytes, shared by all such layers; else from CORDIC.
+    """
+
+    has_table: bool
+
+    def refusal(self, layer: Layer, core: Core) -> str | None:  # noqa: ARG002 - any core will do
+        """Refuse other similarities."""
+        return None if sums_of(layer).similarity == "trig" else "computes trig only"
+
+    def cost(self, layer: Layer) -> Cost:
+        """Two instructions more for each weight to look its value up."""
+        values = looked_up_values(sums_of(layer).weights)
+        per_weight = (_TABLE_INSTRUCTIONS if self.has_table else _CORDIC_INSTRUCTIONS) + 2 * bool(values)
+        table_bytes = 2 * len(values) + (2 * len(COSINES) if self.has_table else 0)
+        return dense_cost(layer, per_weight=per_weight, per_output=4, table_bytes=table_bytes)
+
+    def context(self, layer: Layer) -> Context:
+        """Add the table of values, empty if a code is its own value, and that of cosines."""
+        return {
+            **dense_context(layer),
+            "step": "mcu_trig_step" if self.has_table else "mcu_trig_step_cordic",
+            "table": StepTable("int16_t", "cosines", "cosines") if self.has_table else None,
+            "shared_tables": (_TABLE,) if self.has_table else (),
+            "code_values": looked_up_values(sums_of(layer).weights),
+        }
+
+
+DENSE_TRIG = (
+    DenseTrig("cosine table", "dense", "kernels/dense_term.c.j2", has_table=True),
+    DenseTrig("cordic", "dense", "kernels/dense_term.c.j2", has_table=False),
+)
