@@ -8,7 +8,7 @@ import numpy as np
 from mcucompile.errors import ProjectError
 from mcucompile.ir import Array
 from mcucompile.kernels import Core
-from mcucompile.plan import select_kernels
+from mcucompile.plan import parse_kernels, select_kernels
 from mcucompile.project import Project, open_emulator
 
 
@@ -66,7 +66,8 @@ def bench_project(project: Project, emulator: str, codes: Array) -> Bench:
     if project.board.is_host:
         raise ProjectError(project.directory, "is built for the host", "compile for a board: --target hifive1")
     graph = project.graph
-    planned = select_kernels(graph, Core(project.board.has_multiplier and not project.no_multiply))
+    core = Core(project.board.has_multiplier and not project.no_multiply)
+    planned = select_kernels(graph, core, parse_kernels(project.kernels, graph))
     totals: list[int] = []
     layers = np.zeros(len(planned), dtype=np.int64)
     with open_emulator(project, emulator, project.functions) as link:

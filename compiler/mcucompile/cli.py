@@ -97,6 +97,12 @@ def _model_options(command: Callable[..., None]) -> Callable[..., None]:
             help="table or cordic, or per layer: table,act1=cordic. CORDIC: sin, cos, exp, sigmoid, tanh, softmax.",
         ),
         click.option(
+            "--kernels",
+            default="",
+            metavar="SPEC",
+            help="Kernels of layers instead of the cheapest: fc1=bins,conv1=multiply. All give the same bits.",
+        ),
+        click.option(
             "--streaming",
             type=click.Choice(STREAMING),
             default="auto",

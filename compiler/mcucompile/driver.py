@@ -21,10 +21,20 @@ from mcucompile.errors import ModelError, UserError
 from mcucompile.frontends.onnx import load_onnx
 from mcucompile.ir import Array, Graph
 from mcucompile.kernels import Core
-from mcucompile.ops import activation_method, weights_of
+from mcucompile.ops import IntegerConv, IntegerDense, activation_method, weights_of
 from mcucompile.output import put_in_place, scratch_directory, write_files
 from mcucompile.passes import simplify
-from mcucompile.plan import Arena, Budget, Limits, PlannedLayer, budget, choose_streams, plan_arena, select_kernels
+from mcucompile.plan import (
+    Arena,
+    Budget,
+    Limits,
+    PlannedLayer,
+    budget,
+    choose_streams,
+    parse_kernels,
+    plan_arena,
+    select_kernels,
+)
 from mcucompile.project import BOARD_FILE, FACTS_FILE, MANIFEST
 from mcucompile.quantize import parse_activation_methods, parse_activations, parse_weights, quantize
 from mcucompile.resources import resource_dir
@@ -58,6 +68,7 @@ class Options:
         no_multiply: the firmware may hold no multiply or divide, whatever the core has.
         csd_terms: signed powers of two in a requantization multiplier, 1..3.
         bias_correction: biases, and weights not yet rounded, take back what rounding weights does on the samples.
+        kernels: those that layers must have instead of the cheapest, as of `plan.parse_kernels`.
         streaming: whether layers run row by row: "auto" if whole tensors do not fit, "never" or "always".
         name: prefix of the C names; default: from the model file.
     """
@@ -69,6 +80,7 @@ class Options:
     no_multiply: bool = False
     csd_terms: int = 2
     bias_correction: bool = True
+    kernels: str = ""
     streaming: str = "auto"
     name: str | None = None
 
@@ -298,7 +310,8 @@ def _load(model: Any, example_inputs: tuple[Any, ...] | None) -> tuple[Graph, st
 def _plan(quantized: Quantized, board: Board, options: Options) -> Compiled:
     """Choose kernels and places; row by row if whole tensors seem not to fit."""
     graph = quantized.graph
-    layers = select_kernels(graph, Core(board.has_multiplier and not options.no_multiply))
+    core = Core(board.has_multiplier and not options.no_multiply)
+    layers = select_kernels(graph, core, parse_kernels(options.kernels, graph))
     arena = plan_arena(graph)
     compiled = Compiled(
         directory=None,
@@ -426,6 +439,7 @@ def _manifest(
             "no_multiply": options.no_multiply,
             "csd_terms": options.csd_terms,
             "bias_correction": options.bias_correction,
+            "kernels": options.kernels,
             "streaming": options.streaming,
             "guessed_ranges": quantized.calibration.guessed,
         },
@@ -455,6 +469,8 @@ def _layer_facts(graph: Graph, planned: PlannedLayer, measured: LayerStatistics)
         facts["activation_method"] = activation_method(op)
     for weights in weights_of(op)[:1]:
         facts |= {"weights": weights.encoding, "weights_chosen": weights.parameters}
+    if isinstance(op, IntegerDense | IntegerConv):
+        facts["similarity"] = op.similarity
     return facts | {
         "range": [measured.minimum, measured.maximum],
         "sqnr_db": measured.sqnr_db,

@@ -62,6 +62,11 @@ class Project:
         return bool(self.manifest["options"]["no_multiply"])
 
     @property
+    def kernels(self) -> str:
+        """The kernels that were asked for, as of `plan.parse_kernels`."""
+        return str(self.manifest["options"]["kernels"])
+
+    @property
     def functions(self) -> tuple[str, ...]:
         """The C function of each layer."""
         return layer_names(self.graph)
@@ -117,12 +122,16 @@ def _check_manifest(path: Path, manifest: Any) -> None:
     try:
         digest = bytes.fromhex(manifest["digest"])
         names = manifest["files"].keys()
-        if len(digest) != _DIGEST_BYTES or type(manifest["options"]["no_multiply"]) is not bool:
+        if len(digest) != _DIGEST_BYTES or not _has_options(manifest["options"]):
             raise ValueError("it has no digest and options of a project")
         if missing := {*reference.FILES, BOARD_FILE} - names:
             raise ValueError(f"it does not name {min(missing)}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ProjectError(path, f"is damaged: {error}", _AGAIN) from error
+
+
+def _has_options(options: Any) -> bool:
+    return type(options["no_multiply"]) is bool and type(options["kernels"]) is str
 
 
 def _sha256(directory: Path, name: str) -> str:

@@ -134,7 +134,7 @@ def quantize(
                 output=calibration.values[op.output],
                 is_result=_is_result(graph, op.output),
                 encoding=weights.of(op.name),
-                activation_bits=_activation_bits(graph, op, activations),
+                activation_bits=_activation_bits(graph, op, activations, is_shared=op.output in scales),
                 terms=terms,
                 corrects_rounding=corrects_rounding and not calibration.guessed,
                 by_cordic=by_cordic.of(op.name),
@@ -154,8 +154,13 @@ def quantize(
     return check_accumulators(graph.replaced(ops=tuple(ops), tensors=tensors))
 
 
-def _activation_bits(graph: Graph, op: Op, activations: Choice[int]) -> int:
-    """Return the bits of an operator's stored output: the user's choice, but 16 where values are only compared."""
+def _activation_bits(graph: Graph, op: Op, activations: Choice[int], *, is_shared: bool) -> int:
+    """Return the bits of an operator's stored output: the user's choice, but 16 where values are only compared.
+
+    is_shared: 8-bit weights share the output's scale, so that it has 8 bits unless a user insists.
+    """
+    if is_shared and op.name not in activations.layers:
+        return 8
     is_compared = _is_only_compared(graph, op.output) or _is_snapped(graph, op.output)
     return (
         max(activations.default, 16) if is_compared and op.name not in activations.layers else activations.of(op.name)

@@ -1,8 +1,9 @@
-"""Chooses a kernel for each layer: the cheapest that applies."""
+"""Chooses a kernel for each layer: the cheapest that applies, or the one that is asked for."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mcucompile.errors import UnsupportedError
+from mcucompile.errors import UnsupportedError, UserError
 from mcucompile.ir import Graph
 from mcucompile.kernels import KERNELS, Core, Cost, Kernel, Layer
 
@@ -16,11 +17,34 @@ class PlannedLayer:
     cost: Cost
 
 
-def select_kernels(graph: Graph, core: Core) -> tuple[PlannedLayer, ...]:
-    """Return a kernel for each layer of an integer graph, by estimated instructions.
+def parse_kernels(text: str, graph: Graph) -> Mapping[str, str]:
+    """Parse "fc1=bins,conv1=multiply": kernels by layer.
 
     Raises:
-        UnsupportedError: no kernel applies to a layer; the message gives each kernel's reason.
+        UserError: not of that form, or an unknown layer.
+    """
+    known = [op.name for op in graph.layers]
+    chosen = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        layer, _, kernel = part.rpartition("=")
+        if layer not in known:
+            raise UserError(
+                f"--kernels {text}", f"no layer is called '{layer}'", f"give layer=kernel; layers: {', '.join(known)}"
+            )
+        chosen[layer] = kernel
+    return chosen
+
+
+def select_kernels(graph: Graph, core: Core, chosen: Mapping[str, str] | None = None) -> tuple[PlannedLayer, ...]:
+    """Return a kernel for each layer of an integer graph, by estimated instructions.
+
+    Args:
+        graph: of integers.
+        core: what the CPU can do.
+        chosen: names of kernels that layers must have, by layer.
+    Raises:
+        UnsupportedError: no kernel applies to a layer, or the chosen one does not; the message gives each
+            kernel's reason.
     """
     planned = []
     for op in graph.layers:
@@ -30,8 +54,16 @@ def select_kernels(graph: Graph, core: Core) -> tuple[PlannedLayer, ...]:
         refusals = {kernel: kernel.refusal(layer, core) for kernel in KERNELS if kernel.kind == op.kind}
         candidates = [kernel for kernel, reason in refusals.items() if reason is None]
         if not candidates:
-            reasons = "; ".join(f"{kernel.name}: {reason}" for kernel, reason in refusals.items())
-            raise UnsupportedError(op.source, f"no kernel can compute it ({reasons})", "choose other --weights")
-        best = min(candidates, key=lambda kernel: kernel.cost(layer).instructions)
+            listed = "; ".join(f"{kernel.name}: {reason}" for kernel, reason in refusals.items())
+            raise UnsupportedError(op.source, f"no kernel can compute it ({listed})", "choose other --weights")
+        name = (chosen or {}).get(op.name)
+        wanted = [kernel for kernel in candidates if name is None or kernel.name == name]
+        if not wanted:
+            reason = next(
+                (reason for kernel, reason in refusals.items() if kernel.name == name), "there is no such one"
+            )
+            applicable = ", ".join(kernel.name for kernel in candidates)
+            raise UnsupportedError(op.source, f"cannot use the kernel '{name}': {reason}", f"use {applicable}")
+        best = min(wanted, key=lambda kernel: kernel.cost(layer).instructions)
         planned.append(PlannedLayer(layer, best, best.cost(layer)))
     return tuple(planned)

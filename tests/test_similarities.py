@@ -1,0 +1,243 @@
+"""Similarities: integer references against loops, bounds, every kernel in C, formats that weights cannot share."""
+
+import itertools
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from graphs_similarities import SIMILARITY_GRAPHS
+from host_model import SANITIZERS, build_model, run_model
+from mcucompile.calibrate import calibrate
+from mcucompile.emit import Model
+from mcucompile.errors import QuantizationError, UnsupportedError, UserError
+from mcucompile.ir import Format, Graph, Source, Tensor, build_graph
+from mcucompile.kernels import KERNELS, Core, Layer
+from mcucompile.numerics import Int
+from mcucompile.ops import Affine, Conv, Dense, IntegerDense
+from mcucompile.ops.similar import sum_bounds
+from mcucompile.passes import simplify
+from mcucompile.plan import parse_kernels, plan_arena, select_kernels
+from mcucompile.quantize import parse_activations, parse_weights, quantize
+from mcucompile.similarities import SIMILARITIES
+from test_parity import _quantized
+
+SOURCE = Source("model.onnx", "layer", "Layer")
+
+
+def _sign(v: float) -> int:
+    return int(v > 0) - int(v < 0)
+
+
+# The formulas as the papers print them, of one x and one w, in the units that the references sum in.
+FORMULAS: dict[str, Callable[[float, float], float]] = {
+    "dot": lambda x, w: x * w,
+    "adder": lambda x, w: -abs(x - w),
+    "euclid": lambda x, w: -((x - w) ** 2),
+    "minconv": lambda x, w: _sign(x) * _sign(w) * min(abs(x), abs(w)),
+    "mfo": lambda x, w: _sign(x) * _sign(w) * (abs(x) + abs(w)),
+    "trig": lambda x, w: round(4096 * math.cos((x - w) / 128)) - round(4096 * math.cos((x + w) / 128)),
+    "binary": lambda x, w: (1 if x >= 0 else -1) * (1 if w >= 0 else -1),
+    "ternary": lambda x, w: x * _sign(w),
+}
+# CORDIC's cosines are one step of 2**-15 from the nearest, which may tip the rounding to 2**-12.
+TOLERANCE = {"trig": 2}
+
+
+def test_the_table_is_complete() -> None:
+    assert list(SIMILARITIES) == list(FORMULAS)
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+def test_terms_and_sums_are_the_formula(name: str) -> None:
+    limit = 200 if name == "trig" else 127
+    values = np.array([-limit, -limit + 1, -3, -1, 0, 1, 2, 77, limit - 1, limit])
+    for x, w in itertools.product(values, values):
+        expected = FORMULAS[name](int(x), int(w))
+        assert abs(int(SIMILARITIES[name].term(x, w)) - expected) <= TOLERANCE.get(name, 0), (x, w)
+    random = np.random.default_rng(3)
+    x = random.integers(-limit, limit + 1, (5, 4, 23))
+    w = random.integers(-limit, limit + 1, (7, 23))
+    expected_sums = np.array(
+        [
+            [
+                [sum(int(SIMILARITIES[name].term(a, b)) for a, b in zip(row, of, strict=True)) for of in w]
+                for row in rows
+            ]
+            for rows in x
+        ]
+    )
+    assert np.array_equal(SIMILARITIES[name].accumulate(x, w), expected_sums)
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+def test_reals_are_the_formula(name: str) -> None:
+    real: dict[str, Callable[[float, float], float]] = FORMULAS | {
+        "euclid": lambda x, w: -((x - w) ** 2) / 2,
+        "trig": lambda x, w: math.sin(x) * math.sin(w),
+    }
+    random = np.random.default_rng(4)
+    x, w = random.normal(0, 1, (6, 11)), random.normal(0, 1, (5, 11))
+    x[0, :3], w[0, 2:4] = 0, 0
+    expected = [[sum(real[name](a, b) for a, b in zip(row, of, strict=True)) for of in w] for row in x]
+    assert np.allclose(SIMILARITIES[name].real(x, w), expected)
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+@pytest.mark.parametrize("format_", [Format(8, False, limits=(0, 201)), Format(8, True, limits=(-127, 127))])
+def test_bounds_are_reached_and_never_left(name: str, format_: Format) -> None:
+    values = np.array([[-100, 0, 100, 3], [1, 1, -1, 0]])
+    low, high = sum_bounds(SIMILARITIES[name], values, format_)
+    codes = np.arange(format_.minimum, format_.maximum + 1)
+    # Each input alone reaches its end; the sum of ends is the end of the sum.
+    alone = [[FORMULAS[name](int(x), int(w)) for x in codes] for w in values.reshape(-1)]
+    ends = np.array([[min(one), max(one)] for one in alone]).reshape(2, 4, 2).sum(axis=1)
+    assert np.abs(np.stack([low, high], axis=1) - ends).max() <= 4 * TOLERANCE.get(name, 0)
+
+
+def _applicable(graph: Graph, core: Core) -> dict[str, list[str]]:
+    """Return the kernels that apply to each layer with a similarity."""
+    planned = select_kernels(graph, core)
+    return {
+        step.layer.op.name: [k.name for k in KERNELS if k.kind == step.layer.op.kind and _applies(k, step.layer, core)]
+        for step in planned
+        if step.layer.op.kind in ("dense", "conv")
+    }
+
+
+def _applies(kernel: object, layer: Layer, core: Core) -> bool:
+    return kernel.refusal(layer, core) is None  # type: ignore[attr-defined, no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [
+        (name, weights)
+        for name in SIMILARITY_GRAPHS
+        for weights in ("int8", "int4", "dlq4", "log4")
+        if weights == "int8" or name.startswith("similar_dense")
+    ],
+)
+def test_every_kernel_gives_the_same_bits(name: str, weights: str, tmp_path: Path) -> None:
+    _, integers, codes = _quantized(name, weights)
+    expected = integers.run(codes)
+    seen: set[str] = set()
+    for core in (Core(has_multiplier=True), Core(has_multiplier=False)):
+        applicable = _applicable(integers, core)
+        for kernel in sorted({kernel for kernels in applicable.values() for kernel in kernels} - seen):
+            seen.add(kernel)
+            chosen = {layer: kernel for layer, kernels in applicable.items() if kernel in kernels}
+            model = Model(
+                integers,
+                select_kernels(integers, core, chosen),
+                plan_arena(integers),
+                bytes(16),
+                not core.has_multiplier,
+            )
+            assert {step.kernel.name for step in model.layers if step.layer.op.name in chosen} == {kernel}
+            program = build_model(model, tmp_path / kernel, flags=("-O1", *SANITIZERS))
+            assert np.array_equal(run_model(program, integers, codes), expected), kernel
+    assert seen
+
+
+def _graph(*ops: Affine | Conv | Dense, format_: Format | None = None) -> Graph:
+    return build_graph("net", (Tensor("x", (1, 4), format_),), (ops[-1].output,), ops, SOURCE)
+
+
+def _dense(similarity: str, weight: Int, x: str = "x", y: str = "y") -> Dense:
+    bias = np.zeros(len(weight), np.float32)
+    return Dense(
+        name=y, inputs=(x,), output=y, source=SOURCE, weight=weight.astype(np.float32), bias=bias, similarity=similarity
+    )
+
+
+def _quantize(graph: Graph, activations: str = "int8") -> Graph:
+    real = simplify(graph)
+    samples = np.random.default_rng(5).uniform(0, 255 if real.input.format else 1, (40, *real.input.shape))
+    calibration = calibrate(real, np.floor(samples) if real.input.format else samples)
+    return quantize(real, calibration, parse_weights("int8", real), 2, activations=parse_activations(activations, real))
+
+
+def test_a_raw_input_is_brought_to_a_scale_that_has_room_for_the_weights() -> None:
+    weight = np.array([[900, -3, 255, 17]])
+    integers = _quantize(_graph(_dense("adder", weight), format_=Format(8, False)))
+    rescale, layer = integers.ops
+    assert isinstance(layer, IntegerDense)
+    source = integers.tensors[rescale.output].stored
+    assert source.scale * 127 >= 900
+    # The offset takes back what clamping the raw input's scale does: exact is -|x - w| in steps of about 7.
+    x = np.array([[[10, 20, 250, 0]]])
+    real = -np.abs(x[0, 0] - weight[0]).sum()
+    assert abs(integers.result.stored.dequantize(integers.run(x))[0, 0, 0] - real) < 4 * source.scale
+
+
+def test_weights_and_inputs_share_a_scale() -> None:
+    random = np.random.default_rng(6)
+    first = _dense("adder", random.normal(0, 1, (4, 4)), "x", "a")
+    integers = _quantize(_graph(first, _dense("minconv", random.normal(0, 5, (3, 4)), "a", "y")))
+    for op in integers.ops:
+        if isinstance(op, IntegerDense):
+            assert float(op.weights.scale[0]) == integers.tensors[op.inputs[0]].stored.scale
+            assert np.abs(op.weights.values).max() <= 127
+
+
+def test_angles_have_one_scale_and_end_at_a_right_angle() -> None:
+    random = np.random.default_rng(7)
+    ops = [
+        _dense("trig", random.uniform(-1.5, 1.5, (4, 4)), "x", "a"),
+        _dense("trig", random.normal(0, 0.5, (3, 4)), "a"),
+    ]
+    integers = _quantize(_graph(*ops))
+    for op in integers.ops:
+        if isinstance(op, IntegerDense):
+            format_ = integers.tensors[op.inputs[0]].stored
+            assert format_.scale == 2.0**-7
+            assert max(-format_.minimum, format_.maximum) <= 201
+            assert np.abs(op.weights.values).max() <= 201
+
+
+def test_what_shares_a_scale_has_8_bits_unless_a_user_insists() -> None:
+    random = np.random.default_rng(8)
+    ops = [_dense("dot", random.normal(0, 1, (4, 4)), "x", "a"), _dense("euclid", random.normal(0, 1, (3, 4)), "a")]
+    assert _quantize(_graph(*ops), "int16").tensors["a"].stored.bits == 8
+    with pytest.raises(QuantizationError, match=r"euclid compares 8-bit weights .* 16 bits; .*--activations"):
+        _quantize(_graph(*ops), "int8,a=int16")
+
+
+@pytest.mark.parametrize("value", [1.6, -2.0])
+def test_weights_that_are_no_angles_are_refused(value: float) -> None:
+    weight = np.array([[0.1, value, 0.3, 0.0]])
+    with pytest.raises(QuantizationError, match=r"has a weight of .*; trig takes up to 1.571"):
+        _quantize(_graph(_dense("trig", weight)))
+
+
+def test_a_batch_norm_becomes_the_multiplier_and_never_the_weights() -> None:
+    """Also one with factors that are negative or nothing: the former turn the sum around."""
+    random = np.random.default_rng(9)
+    scale = np.array([0.5, -2.0, 0.0, 1e-9], np.float32)
+    norm = Affine(name="n", inputs=("a",), output="n", source=SOURCE, scale=scale, offset=scale + 1, axis=1)
+    real = simplify(_graph(_dense("adder", random.normal(0, 1, (4, 4)), "x", "a"), norm))
+    layer = real.ops[-1]
+    assert isinstance(layer, Dense)
+    assert layer.gain is not None
+    assert np.array_equal(layer.gain, scale)
+    integers = _quantize(_graph(_dense("adder", random.normal(0, 1, (4, 4)), "x", "a"), norm))
+    multiplier = integers.ops[-1].requantize.multiplier  # type: ignore[attr-defined]
+    assert (multiplier < 0).tolist() == [False, True, False, False]
+
+
+def test_kernels_can_be_chosen_and_bad_choices_are_named() -> None:
+    random = np.random.default_rng(10)
+    integers = _quantize(_graph(_dense("trig", random.normal(0, 0.5, (3, 4)))))
+    core = Core(has_multiplier=False)
+    assert select_kernels(integers, core, parse_kernels("y=cordic", integers))[-1].kernel.name == "cordic"
+    assert select_kernels(integers, core)[-1].kernel.name == "cosine table"
+    with pytest.raises(UserError, match="no layer is called 'z'"):
+        parse_kernels("z=cordic", integers)
+    with pytest.raises(
+        UnsupportedError, match="cannot use the kernel 'multiply': computes dot only; use cosine table, cordic"
+    ):
+        select_kernels(integers, core, {"y": "multiply"})
+    with pytest.raises(UnsupportedError, match="'fast': there is no such one"):
+        select_kernels(integers, core, {"y": "fast"})
