@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,7 @@ from mcucompile.frontends.onnx_ops import CONVERTERS
 from mcucompile.kernels import KERNELS
 from mcucompile.ops import REAL_OPERATORS
 from mcucompile.project import Project
+from mcucompile.similarities import SIMILARITIES
 from mcucompile.targets.boards import Board
 from mcucompile.targets.flash import runner_names
 from mcucompile.verify import Verification
@@ -115,13 +116,19 @@ def analyzed(results: Sequence[Compiled]) -> None:
         _print_verdict(console, "warning:", "bold yellow", text)
 
 
+def _operator(layer: Mapping[str, Any]) -> str:
+    """Return an operator's kind with its similarity, unless that is a product."""
+    similarity = layer.get("similarity", "dot")
+    return layer["op"].replace("_", " ") + ("" if similarity == "dot" else f" {similarity}")
+
+
 def _layer_table(result: Compiled) -> Table:
     columns = ("layer", "operator", "kernel", "weights", "output", "format")
     table = _table(f"{result.graph.name} on {result.board.name}", columns, ("weight ops", "flash"))
     for layer in result.facts()["layers"]:
         table.add_row(
             layer["name"],
-            layer["op"].replace("_", " "),
+            _operator(layer),
             layer["kernel"],
             layer.get("weights", ""),
             "x".join(str(n) for n in layer["output_shape"] if n > 1) or "1",
@@ -293,6 +300,7 @@ def operators(*, as_json: bool) -> None:
             {
                 "operators": described,
                 "onnx": onnx_types(),
+                "similarities": {similarity.name: similarity.formula for similarity in SIMILARITIES.values()},
                 "weights": {encoding.name: encoding.summary for encoding in ENCODINGS.values()},
                 "kernels": [{"op": kernel.kind, "name": kernel.name} for kernel in KERNELS],
             }
@@ -307,6 +315,11 @@ def operators(*, as_json: bool) -> None:
     console.print()
     console.print("ONNX node types", style="bold")
     console.print(", ".join(onnx_types()), soft_wrap=False)
+    console.print()
+    table = _table("similarities of dense layers and convolutions", ("name", "computes"))
+    for similarity in SIMILARITIES.values():
+        table.add_row(similarity.name, similarity.formula)
+    console.print(table)
     console.print()
     table = _table("weight encodings", ("--weights", "what"))
     for encoding in ENCODINGS.values():

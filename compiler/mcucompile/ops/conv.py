@@ -28,7 +28,7 @@ _PATCH_BYTES = 1 << 26
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Conv(Sums):
-    """Sums over windows, real.
+    """y = relu?(gain * sum S(x, weight) + bias) over windows, real.
 
     Attributes:
         weight: (n_out, kernel rows, kernel columns, c / groups).

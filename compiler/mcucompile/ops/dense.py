@@ -19,7 +19,7 @@ from mcucompile.similarities import SIMILARITIES
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Dense(Sums):
-    """Sums over the last axis. x: (..., n_in) -> y: (..., n_out), real.
+    """y = relu?(gain * sum S(x, weight) + bias) over the last axis. x: (..., n_in) -> y: (..., n_out), real.
 
     Attributes:
         weight: (n_out, n_in).
