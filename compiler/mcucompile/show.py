@@ -119,7 +119,8 @@ def analyzed(results: Sequence[Compiled]) -> None:
 def _operator(layer: Mapping[str, Any]) -> str:
     """Return an operator's kind with its similarity, unless that is a product."""
     similarity = layer.get("similarity", "dot")
-    return layer["op"].replace("_", " ") + ("" if similarity == "dot" else f" {similarity}")
+    kind = str(layer["op"]).replace("_", " ")
+    return kind if similarity == "dot" else f"{kind}, {similarity}"
 
 
 def _layer_table(result: Compiled) -> Table:
