@@ -1,12 +1,28 @@
 """Export of modules that are more than a line of layers, against torch through onnxruntime."""
 
+import math
+
 import numpy as np
 import onnxruntime
 import pytest
 import torch
 from mcucompile.errors import ModelError, UnsupportedError
-from mcucompile.nn import Standardize
+from mcucompile.nn import (
+    TORCH_SIMILARITIES,
+    Conv1d,
+    Conv2d,
+    Linear,
+    RectifiedAngle,
+    Scale,
+    Standardize,
+    convert,
+    export_onnx,
+    load_weights,
+    set_homotopy,
+)
 from mcucompile.nn.export import to_onnx
+from mcucompile.similarities.onnx_functions import ONNX_FACES, node_type, parse_node_type
+from onnx import numpy_helper
 from torch import nn
 from torch.nn import functional
 from torch_modules import Network
@@ -204,3 +220,140 @@ def test_refusals_of_traced_modules(module, error, words):
     with pytest.raises(error) as caught:
         to_onnx(module.eval(), (4,), "network")
     assert words in caught.value.problem
+
+
+def layers_of(similarity):
+    """Return every kind of layer and geometry, with the shape of its input."""
+    choice = {"similarity": similarity}
+    return [
+        (Linear(6, 4, **choice), (6,)),
+        (nn.Sequential(Linear(5, 2, bias=False, **choice), nn.Flatten()), (3, 5)),
+        (Conv1d(2, 3, 3, stride=2, padding=1, **choice), (2, 9)),
+        (Conv1d(4, 4, 2, dilation=3, groups=4, bias=False, **choice), (4, 8)),
+        (Conv2d(3, 4, 3, **choice), (3, 6, 5)),
+        (Conv2d(2, 4, (3, 2), stride=(2, 1), padding=(1, 2), dilation=(1, 2), **choice), (2, 7, 6)),
+        (Conv2d(4, 6, 3, padding=1, groups=2, bias=False, **choice), (4, 4, 4)),
+        (Conv2d(3, 3, 3, padding=1, groups=3, **choice), (3, 5, 5)),
+    ]
+
+
+def bytes_scaled(*layers):
+    """Return a module that takes bytes to multiples of 1/64 around 0, exactly, and flattens its result."""
+    return drawn(nn.Sequential(Scale(1 / 64, -2.0), *layers, nn.Flatten()))
+
+
+@pytest.mark.parametrize("similarity", ONNX_FACES)
+def test_similarity_layers_compute_what_torch_computes(similarity):
+    cases = layers_of(similarity)
+    assert len(cases) == 8
+    for layer, shape in cases:
+        module = bytes_scaled(layer)
+        model = assert_same(module, shape)
+        own = [node for node in model.graph.node if node.domain == "mcucompile"]
+        assert [parse_node_type(node.op_type) for node in own] == [
+            (similarity, "Linear" if len(shape) < 2 or shape == (3, 5) else "Conv")
+        ]
+        assert [function.name for function in model.functions] == [own[0].op_type]
+
+
+def lenet(similarity, **options):
+    """Return a small LeNet-5 with batch normalisation, all layers of one similarity, for bytes (1, 14, 14)."""
+    kinds = {"similarity": similarity, **options}
+    act = RectifiedAngle if similarity == "trig" else nn.ReLU
+    first = nn.Sequential(Conv2d(1, 3, 5, padding=2, **kinds), nn.BatchNorm2d(3), act(), nn.MaxPool2d(2))
+    second = nn.Sequential(Conv2d(3, 8, 5, bias=False, **kinds), nn.BatchNorm2d(8), act(), nn.Flatten())
+    return nn.Sequential(
+        Scale(1 / 64, -2.0), first, second, Linear(72, 10, **kinds), nn.BatchNorm1d(10), act(), Linear(10, 5, **kinds)
+    )
+
+
+def normalised(module, shape):
+    """Draw a module's weights and give its batch normalisations the statistics of random bytes."""
+    drawn(module).train()
+    inputs = torch.from_numpy(np.random.default_rng(41).integers(0, 256, (64, *shape), dtype=np.uint8)).float()
+    for norm in (layer for layer in module.modules() if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)):
+        norm.momentum = None
+        norm.reset_running_stats()
+    with torch.no_grad():
+        module(inputs)
+    return module.eval()
+
+
+@pytest.mark.parametrize("similarity", ["dot", *ONNX_FACES])
+def test_networks_of_one_similarity_compute_what_torch_computes(similarity):
+    model = assert_same(normalised(lenet(similarity), (1, 14, 14)), (1, 14, 14))
+    operators = [node.op_type for node in model.graph.node]
+    if similarity == "dot":
+        assert operators.count("Conv") == operators.count("Gemm") == 2
+        assert not model.functions
+    else:
+        assert sum(operators.count(node_type(similarity, kind)) for kind in ("Conv", "Linear")) == 4
+        assert len(model.functions) == 2
+
+
+@pytest.mark.parametrize("similarity", ["adder", "euclid", "minconv"])
+def test_converted_residual_networks_compute_what_torch_computes(similarity):
+    module = convert(residual_network(), similarity, keep=["layers.fc"])
+    model = assert_same(normalised(module, (3, 8, 8)), (3, 8, 8))
+    operators = [node.op_type for node in model.graph.node]
+    assert operators.count(node_type(similarity, "Conv")) == 6
+    assert (operators.count("Add"), operators.count("Gemm")) == (3, 1)  # one Add is the bias of the first layer
+
+
+def test_scaled_minconv_is_its_node_a_product_and_a_sum():
+    layer = Conv2d(2, 3, 3, similarity="minconv", gradient="algorithm1")
+    module = bytes_scaled(layer)
+    layer.similarity.mean_abs_input.fill_(0.75)
+    assert_same(module, (2, 5, 5), "Mul Add MinconvConv Mul Add Flatten")
+
+
+def weights_in_file(similarity, weights):
+    layer = Linear(weights.shape[1], len(weights), bias=False, similarity=similarity)
+    layer.weight.data = torch.from_numpy(weights)
+    model = to_onnx(layer.eval(), (weights.shape[1],), "layer")
+    (tensor,) = model.graph.initializer
+    return numpy_helper.to_array(tensor)
+
+
+def test_files_hold_the_weights_of_inference():
+    weights = np.random.default_rng(43).normal(size=(5, 40)).astype(np.float32) * 2
+    weights[:, 7] = 0
+    limits = 0.7 * np.abs(weights).mean(1, keepdims=True)
+    expected = {
+        "binary": np.where(weights >= 0, 1, -1),
+        "ternary": np.sign(weights) * (np.abs(weights) > limits),
+        "trig": np.clip(weights, -math.pi / 2, math.pi / 2),
+        "adder": weights,
+    }
+    for similarity, values in expected.items():
+        np.testing.assert_allclose(weights_in_file(similarity, weights), values, rtol=1e-7, err_msg=similarity)
+    assert np.abs(weights).max() > math.pi / 2
+
+
+def test_a_network_halfway_to_euclid_is_refused():
+    module = lenet("euclid").eval()
+    set_homotopy(module, 0.25)
+    with pytest.raises(UnsupportedError, match=r"'1.0' \(Conv2d: its homotopy is 0.25.*'6' \(Linear") as caught:
+        to_onnx(module, (1, 14, 14), "network")
+    assert caught.value.problem.count("homotopy") == 4
+
+
+def test_a_similarity_layer_in_training_mode_is_refused():
+    with pytest.raises(UnsupportedError, match="training mode"):
+        to_onnx(lenet("adder"), (1, 14, 14), "network")
+
+
+def test_loaded_weights_are_exported(tmp_path):
+    trained = normalised(lenet("adder"), (1, 14, 14))
+    torch.save(trained.state_dict(), tmp_path / "weights.pt")
+    model = lenet("adder").eval()
+    load_weights(model, tmp_path / "weights.pt")
+    for name, module in {"trained": trained, "loaded": model}.items():
+        export_onnx(module, tmp_path / f"{name}.onnx", (1, 14, 14), "network")
+    assert (tmp_path / "trained.onnx").read_bytes() == (tmp_path / "loaded.onnx").read_bytes()
+
+
+def test_every_similarity_to_train_with_can_be_exported():
+    assert {*ONNX_FACES, "dot", "synapse"} == {*TORCH_SIMILARITIES}
+    module = bytes_scaled(Conv2d(2, 3, 3, similarity="synapse"))
+    assert_same(module, (2, 5, 5), "Mul Add MinconvConv Add Flatten")

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from mcucompile.errors import ModelError, UnsupportedError
 from mcucompile.frontends.names import first_line
-from mcucompile.nn.export_layers import ONNX_FORMS, refusal
+from mcucompile.nn.export_layers import ONNX_FORMS, is_gemm, refusal
 from mcucompile.nn.standardize import Standardize, fold_standardize
 
 # Samples in the blank batch that finds the shapes: with one, a view that mixes samples would not show.
@@ -198,7 +198,7 @@ def _fold_standardize(layers: _Layers) -> None:
     for node, layer in layers.items():
         before = node.all_input_nodes[0] if node.all_input_nodes else node
         standardize = layers.get(before)
-        if type(layer) is nn.Linear and isinstance(standardize, Standardize) and len(before.users) == 1:
+        if is_gemm(layer) and isinstance(standardize, Standardize) and len(before.users) == 1:
             layers[node] = fold_standardize(standardize, layer)
             layers[before] = nn.Identity()
 
@@ -221,7 +221,7 @@ def _refuse(where: str, reasons: Iterable[tuple[fx.Node, nn.Module | None, str |
     """List every node that has a reason not to be exported; return if there is none."""
     refused = [f"'{_name(node)}' ({_kind(node, layer)}: {reason})" for node, layer, reason in reasons if reason]
     if refused:
-        known = ", ".join(layer.__name__ for layer in ONNX_FORMS)
+        known = ", ".join(dict.fromkeys(layer.__name__ for layer in ONNX_FORMS))
         raise UnsupportedError(
             where, f"layers that cannot be exported: {', '.join(refused)}", f"build the module from {known}"
         )
@@ -251,7 +251,7 @@ def _shape_refusal(node: fx.Node, layer: nn.Module | None, shapes: Mapping[fx.No
     """Return why a node cannot be exported with the shapes it has; what is no tensor needs no node."""
     if layer is None and node in shapes:
         return "only as (n, -1)" if _is_view(node) else "no ONNX form here"
-    if type(layer) is nn.Linear and len(shapes[node]) != 2:
+    if is_gemm(layer) and len(shapes[node]) != 2:
         return "only of inputs (n, features)"
     return None
 

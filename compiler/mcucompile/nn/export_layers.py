@@ -2,16 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
-from torch import Tensor, nn, ones, zeros
+from torch import Tensor, nn, ones, tensor, zeros
 
+from mcucompile.nn.activation import RectifiedAngle, Scale
 from mcucompile.nn.four_view import FourView
+from mcucompile.nn.layers import Conv1d, Conv2d, Linear
 from mcucompile.nn.standardize import Standardize
 from mcucompile.ops.four_view_function import four_view_function
+from mcucompile.similarities.onnx_functions import Kind, function_of, node_type
+from mcucompile.similarities.trig.torch_face import QUARTER_TURN
 
 
 @dataclass(slots=True)
@@ -91,6 +95,16 @@ def _standardize(nodes: Nodes, name: str, x: str, layer: Standardize) -> str:
     return nodes.add("Mul", name, centred, nodes.constant(f"{name}.scale", layer.scale))
 
 
+def _scale(nodes: Nodes, name: str, x: str, layer: Scale) -> str:
+    scaled = nodes.add("Mul", f"{name}.scale", x, nodes.constant(f"{name}.factor", tensor(layer.factor)))
+    return nodes.add("Add", name, scaled, nodes.constant(f"{name}.offset", tensor(layer.offset)))
+
+
+def _rectified_angle(nodes: Nodes, name: str, x: str, _layer: RectifiedAngle) -> str:
+    lowest = nodes.constant(f"{name}.lowest", zeros(()))
+    return nodes.add("Clip", name, x, lowest, nodes.constant(f"{name}.highest", tensor(QUARTER_TURN)))
+
+
 def _linear(nodes: Nodes, name: str, x: str, layer: nn.Linear) -> str:
     constants = [nodes.constant(f"{name}.weight", layer.weight)]
     if layer.bias is not None:
@@ -118,6 +132,31 @@ def _geometry(layer: nn.Conv1d | nn.Conv2d) -> dict[str, object]:
 def _conv_refusal(layer: nn.Conv1d | nn.Conv2d) -> str | None:
     pads_zeros = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
     return None if pads_zeros else "only padding by a number of zeros"
+
+
+def _similarity(nodes: Nodes, name: str, x: str, layer: Linear | Conv1d | Conv2d) -> str:
+    """Write the node of a similarity with the weights of inference, then its scale and its bias, if it has them."""
+    face = layer.similarity
+    if face.name == "dot":
+        return _linear(nodes, name, x, layer) if isinstance(layer, Linear) else _conv(nodes, name, x, layer)
+    kind: Kind = "Linear" if isinstance(layer, Linear) else "Conv"
+    attributes = {} if isinstance(layer, Linear) else _geometry(layer)
+    per_channel = (-1, *[1] * (layer.weight.ndim - 2))
+    weight = nodes.constant(f"{name}.weight", face.deployed(layer.weight))
+    result = nodes.call(function_of(node_type(face.name, kind)), name, x, weight, **attributes)
+    scale = face.deployed_scale(layer.weight)
+    if scale is not None:
+        constant = nodes.constant(f"{name}.scale", scale.reshape(per_channel))
+        result = nodes.add("Mul", f"{name}.rescale", result, constant)
+    if layer.bias is not None:
+        constant = nodes.constant(f"{name}.bias", layer.bias.reshape(per_channel))
+        result = nodes.add("Add", f"{name}.add_bias", result, constant)
+    return result
+
+
+def _similarity_refusal(layer: Linear | Conv1d | Conv2d) -> str | None:
+    homotopy = getattr(layer.similarity, "homotopy", 1.0)
+    return None if homotopy == 1.0 else f"its homotopy is {homotopy:g}, which is no EuclidNet before it is 1"
 
 
 def _sizes(size: int | tuple[int, ...], rank: int) -> list[int]:
@@ -204,6 +243,11 @@ ONNX_FORMS: dict[type[nn.Module], OnnxForm] = {
     nn.Linear: OnnxForm(_linear),
     nn.Conv1d: OnnxForm(_conv, _conv_refusal),
     nn.Conv2d: OnnxForm(_conv, _conv_refusal),
+    Linear: OnnxForm(_similarity, _similarity_refusal),
+    Conv1d: OnnxForm(_similarity, _similarity_refusal),
+    Conv2d: OnnxForm(_similarity, _similarity_refusal),
+    RectifiedAngle: OnnxForm(_rectified_angle),
+    Scale: OnnxForm(_scale),
     nn.MaxPool1d: OnnxForm(_max_pool, _max_pool_refusal),
     nn.MaxPool2d: OnnxForm(_max_pool, _max_pool_refusal),
     nn.AvgPool1d: OnnxForm(_average_pool, _average_pool_refusal),
@@ -216,6 +260,11 @@ ONNX_FORMS: dict[type[nn.Module], OnnxForm] = {
     nn.Dropout: OnnxForm(_nothing, _dropout_refusal),
     nn.Identity: OnnxForm(_nothing),
 }
+
+
+def is_gemm(layer: nn.Module | None) -> TypeGuard[nn.Linear]:
+    """Return whether a layer is an ordinary fully connected one, of torch or of this package."""
+    return type(layer) is nn.Linear or (type(layer) is Linear and layer.similarity.name == "dot")
 
 
 def refusal(layer: nn.Module) -> str | None:
