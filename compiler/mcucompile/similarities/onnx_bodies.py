@@ -26,8 +26,9 @@ def term_by_term(weights: str, term: str) -> OnnxFace:
     """Return the face of a similarity that is no sum of products: every term is computed, then summed.
 
     All terms of a layer at once are batch * outputs * inputs * positions floats. Scan makes those of one
-    image (Linear: of one row) at a time, so that memory does not grow with the batch: 0.6 MB in the second
-    layer of LeNet-5, 9.4 MB in a layer of ResNet-20 with 16 channels of 32 x 32.
+    image (Linear: of one row) at a time: 0.6 MB in the second layer of LeNet-5, 9.4 MB in a layer of
+    ResNet-20 with 16 channels of 32 x 32. What grows with the batch are the copies of a convolution's
+    inputs: the activations times the taps of the kernel.
 
     Args:
         weights: statements computed once: what the term needs of `w_part`.
