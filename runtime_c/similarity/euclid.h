@@ -1,6 +1,8 @@
-/* Squared distance ("euclid"): S(x, w) = -sum_i (x_i - w_i)^2 / 2, one term per call. The half is in the
- * scale of the sum. acc  running sum, int32; cannot overflow (passes/check_accumulators.py) x    activation,
- * 8 bits w    decoded weight, in the scale of x Twin: compiler/mcucompile/similarities/euclid/reference.py
+/* Squared distance ("euclid"): S(x, w) = -sum_i (x_i - w_i)^2 / 2, one term per call; the half is in the scale.
+ *   acc  running sum, int32; cannot overflow (passes/check_accumulators.py)
+ *   x    activation, 8 bits
+ *   w    decoded weight, in the scale of x
+ * Twin: compiler/mcucompile/similarities/euclid/reference.py
  * Source: Li et al., "EuclidNets", equation 1.
  */
 #ifndef MCU_SIMILARITY_EUCLID_H

@@ -1,7 +1,9 @@
-/* Trigonometric similarity ("trig"): S(x, w) = sum_i sin x_i sin w_i = sum_i (cos(x_i - w_i) - cos(x_i +
- * w_i)) / 2, one term per call. The half is in the scale of the sum. acc  running sum, int32; cannot overflow
- * (passes/check_accumulators.py) x, w angles in steps of 2^-7 rad, magnitudes up to 201 (pi / 2) No multiply:
- * two cosines, in steps of 2^-12, and a subtraction. Twin: compiler/mcucompile/similarities/trig/reference.py
+/* Trigonometric similarity ("trig"): sum_i sin x_i sin w_i = sum_i (cos(x_i - w_i) - cos(x_i + w_i)) / 2; the
+ * half is in the scale.
+ *   acc  running sum, int32; cannot overflow (passes/check_accumulators.py)
+ *   x, w angles in steps of 2^-7 rad, magnitudes up to 201 (pi / 2)
+ * No multiply: two cosines, in steps of 2^-12, and a subtraction.
+ * Twin: compiler/mcucompile/similarities/trig/reference.py
  * Source: Wu, "Log or trig?" (thesis), section 4.1.
  */
 #ifndef MCU_SIMILARITY_TRIG_H
