@@ -1,4 +1,4 @@
-/* Squared distance ("euclid"): S(x, w) = -sum_i (x_i - w_i)^2 / 2, one term per call; the half is in the scale.
+/* Squared distance ("euclid"): S(x, w) = -sum_i (x_i - w_i)^2 / 2; the half is in the scale.
  *   acc  running sum, int32; cannot overflow (passes/check_accumulators.py)
  *   x    activation, 8 bits
  *   w    decoded weight, in the scale of x
