@@ -70,6 +70,6 @@ def test_quant_nodes_are_taken_exactly(rounding_mode: str, tmp_path: Path) -> No
     assert [name.split("@")[0] for name in found] == ["four_bits", "five_bits", "y"]
     assert not any(difference.any() for difference in found.values())
     assert len(np.unique(expected["four_bits"])) == 16
-    codes = as_codes(samples, graph.input.stored)
+    codes = as_codes(samples, graph.input.stored).reshape(-1, *graph.input.shape)
     program = build_model(plan_model(graph, has_multiplier=False), tmp_path / "c")
     assert np.array_equal(run_model(program, graph, codes), graph.run(codes))
