@@ -143,7 +143,8 @@ def headers(model: Model) -> tuple[str, ...]:
         if isinstance(op, IntegerRecurrent):
             found.add("mcu_recurrent.h")
         if isinstance(op, IntegerDense | IntegerConv | IntegerRecurrent):
-            found.add(SIMILARITIES[op.similarity].header)
+            similarity = SIMILARITIES[op.similarity]
+            found |= {similarity.header, *similarity.needs}
             if weights_of(op)[0].bits == 4:
                 found.add("encoding/nibble.h")
             if planned.kernel.name == "shift":

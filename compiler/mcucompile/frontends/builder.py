@@ -202,9 +202,9 @@ class Builder:
         self.require_real(x)
         return self.emit(Relu, (x,))
 
-    def reshape(self, x: Activation, shape: Shape) -> Activation:
-        """Return the same elements in the same order; no operator if the shape is the same."""
-        return x if x.shape == shape else replace(self.emit(Reshape, (x,), shape=shape), kind=x.kind)
+    def reshape(self, x: Activation, shape: Shape, *, part: str = "") -> Activation:
+        """Return the same elements in the same order; no operator if the shape is the same. part: as of transpose."""
+        return x if x.shape == shape else replace(self.emit(Reshape, (x,), part=part, shape=shape), kind=x.kind)
 
     def transpose(self, x: Activation, permutation: Sequence[int], *, part: str = "") -> Activation:
         """Permute the axes; if only axes of length 1 move, the elements keep their order.
@@ -215,7 +215,7 @@ class Builder:
             raise ModelError(self.source, f"permutes {x.shape} by {tuple(permutation)}", "use each axis once")
         long = [axis for axis in permutation if x.shape[axis] != 1]
         if long == sorted(long):
-            return self.reshape(x, tuple(x.shape[axis] for axis in permutation))
+            return self.reshape(x, tuple(x.shape[axis] for axis in permutation), part=part)
         return replace(self.emit(Transpose, (x,), part=part, permutation=tuple(permutation)), kind=x.kind)
 
     def softmax(self, x: Activation, axis: int, *, logarithm: bool = False) -> Activation:

@@ -15,6 +15,7 @@ class Similarity:
         name: the name in ONNX, Python, C and on the command line.
         formula: for people: reports and comments in the generated C.
         header: the C term, relative to runtime_c/; declares mcu_<name>_step.
+        needs: other headers that it includes.
         term: S of integers, element by element, in units of `unit`; broadcasts.
         accumulate: the integer reference, the sum of terms: x (..., n_in), w (n_out, n_in) -> (..., n_out).
         real: the same sum of reals, what networks are trained with.
@@ -34,6 +35,7 @@ class Similarity:
     accumulate: Callable[[Int, Int], Int]
     real: Callable[[Real, Real], Real]
     unit: Callable[[float], float]
+    needs: tuple[str, ...] = ()
     shares_scale: bool = False
     signs: bool = False
     sign_of_zero: int = 0

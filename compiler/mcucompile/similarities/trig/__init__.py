@@ -9,6 +9,7 @@ TRIG = Similarity(
     name="trig",
     formula="S = sum (cos(x - w) - cos(x + w)) / 2",
     header="similarity/trig.h",
+    needs=("mcu_cordic.h",),
     term=term,
     accumulate=accumulate,
     real=real,
