@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 from torch_modules import MODULES, Network, built, images, saved_digits
 from torch_modules_movement import MOVEMENT_DECOMPOSED
+from torch_modules_similarities import SIMILARITY_MODULES
 from torch_modules_windows import WINDOW_DECOMPOSED
 
 # What torch's own exporter turns into operators that the ONNX front-end does not read, or does not know itself.
@@ -94,7 +95,7 @@ def test_saved_program_equals_torch(name: str, tmp_path: Path) -> None:
     check(load_exported(path), module, samples_like(example))
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name not in WITHOUT_ONNX])
+@pytest.mark.parametrize("name", [name for name in MODULES if name not in {*WITHOUT_ONNX, *SIMILARITY_MODULES}])
 def test_module_and_its_onnx_export_become_the_same_graph(name: str) -> None:
     module, example = built(name)
     mine = simplify(load_module(module, (example,), name))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch_modules_elementwise import ELEMENTWISE_MODULES
 from torch_modules_movement import MOVEMENT_MODULES
 from torch_modules_recurrent import RECURRENT_MODULES
+from torch_modules_similarities import SIMILARITY_MODULES
 from torch_modules_windows import WINDOW_MODULES
 
 Forward = Callable[[nn.ModuleDict, Tensor], Tensor]
@@ -108,6 +109,7 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     **MOVEMENT_MODULES,
     **ELEMENTWISE_MODULES,
     **RECURRENT_MODULES,
+    **SIMILARITY_MODULES,
 }
 
 

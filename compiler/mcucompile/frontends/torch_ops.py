@@ -13,6 +13,7 @@ from mcucompile.frontends import (
     torch_movement,
     torch_normalization,
     torch_recurrent,
+    torch_similarities,
     torch_windows,
 )
 from mcucompile.frontends.builder import Builder, Kind, Value
@@ -207,6 +208,7 @@ CONVERTERS: dict[str, Converter] = {
     "aten::view": _view,
     "mcucompile::four_view": _four_view,
     **torch_convolution.CONVERTERS,
+    **torch_similarities.CONVERTERS,
     **torch_movement.CONVERTERS,
     **torch_windows.CONVERTERS,
     **torch_elementwise.CONVERTERS,

@@ -6,6 +6,9 @@
 Weights, shapes, state dict keys and initialisation are torch's (adder: N(0, 1)); only what is summed differs.
 """
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 
 from mcucompile.errors import UnsupportedError
@@ -43,6 +46,49 @@ def torch_similarity(name: str, gradient: str | None, where: str) -> TorchSimila
         known = ", ".join(TORCH_SIMILARITIES)
         raise UnsupportedError(where, f"there is no similarity '{name}'", f"choose one of {known}")
     return TORCH_SIMILARITIES[name](gradient)
+
+
+@torch.library.custom_op("mcucompile::similarity", mutates_args=())
+def similarity_sums(
+    x: Tensor,
+    weight: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    name: str,
+) -> Tensor:
+    """Return what the face `name` sums, shapes as in `Window.convolve`: one operator that torch.export keeps whole."""
+    window = Window(tuple(stride), tuple(padding), tuple(dilation), groups)
+    sums: Tensor = TORCH_SIMILARITIES[name](None)(x, weight, window)
+    return sums
+
+
+@similarity_sums.register_fake
+def _(
+    x: Tensor,
+    weight: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    name: str,  # noqa: ARG001
+) -> Tensor:
+    # Every similarity gives what an ordinary convolution's shape is.
+    return Window(tuple(stride), tuple(padding), tuple(dilation), groups).convolve(x, weight)
+
+
+def _sums(layer: "Linear | Conv1d | Conv2d", x: Tensor, window: Window) -> Tensor:
+    face = layer.similarity
+    if torch.compiler.is_compiling() and not layer.training and face.name != "dot":
+        if getattr(face, "homotopy", 1.0) != 1.0:
+            raise UnsupportedError(type(layer).__name__, "its homotopy is not 1 yet", "set_homotopy(model, 1.0)")
+        sums: Tensor = similarity_sums(
+            x, layer.weight, window.stride, window.padding, window.dilation, window.groups, face.name
+        )
+        return sums
+    result: Tensor = face(x, layer.weight, window)
+    return result
 
 
 def _biased(sums: Tensor, bias: Tensor | None, dimensions: int) -> Tensor:
@@ -86,7 +132,7 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's outputs."""
-        return _biased(self.similarity(x, self.weight, Window()), self.bias, 0)
+        return _biased(_sums(self, x, Window()), self.bias, 0)
 
 
 class Conv1d(nn.Conv1d):
@@ -114,7 +160,7 @@ class Conv1d(nn.Conv1d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's outputs."""
-        return _biased(self.similarity(x, self.weight, self.window), self.bias, 1)
+        return _biased(_sums(self, x, self.window), self.bias, 1)
 
 
 class Conv2d(nn.Conv2d):
@@ -152,4 +198,4 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's outputs."""
-        return _biased(self.similarity(x, self.weight, self.window), self.bias, 2)
+        return _biased(_sums(self, x, self.window), self.bias, 2)
