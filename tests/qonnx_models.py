@@ -1,12 +1,15 @@
 """A network with QONNX's Quant nodes of 2 to 8 bits, and the same one in operators that onnxruntime knows."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from models_factory import Array, make_model, node
+from onnxruntime_models import computed
 
 SHAPE = (3, 8, 8)
+_CODES = "_codes"
 _ROUNDING = {"ROUND": "Round", "FLOOR": "Floor", "CEIL": "Ceil"}
 
 
@@ -50,8 +53,9 @@ class _Network:
         self.add("Div", f"{source} {y}_scale", f"{y}_steps")
         self.add("Add", f"{y}_steps {y}_zero", f"{y}_shifted")
         self.add("Clip", f"{y}_shifted {y}_low {y}_high", f"{y}_clamped")
-        self.add(_ROUNDING[mode], f"{y}_clamped", f"{y}_code")
-        self.add("Sub", f"{y}_code {y}_zero", f"{y}_whole")
+        self.add(_ROUNDING[mode], f"{y}_clamped", f"{y}_rounded")
+        self.add("Cast", f"{y}_rounded", f"{y}{_CODES}", to=onnx.TensorProto.INT32)
+        self.add("Sub", f"{y}_rounded {y}_zero", f"{y}_whole")
         self.add("Mul", f"{y}_whole {y}_scale", y)
 
 
@@ -78,3 +82,11 @@ def qonnx_model(rounding_mode: str, *, expanded: bool) -> onnx.ModelProto:
     network.add("MatMul", "flat classes", "products")
     network.quant("products", "y", 8, 2.0**-4, mode=rounding_mode)
     return make_model(network.nodes, (1, *SHAPE), network.constants)
+
+
+def qonnx_codes(rounding_mode: str, samples: Array, folder: Path) -> dict[str, Array]:
+    """Return the codes that onnxruntime computes for the tensors that the Quant nodes make, step by step."""
+    path = folder / "expanded.onnx"
+    onnx.save(qonnx_model(rounding_mode, expanded=True), path)
+    tensors = computed(path, samples, optimized=False)
+    return {name.removesuffix(_CODES): values for name, values in tensors.items() if name.endswith(_CODES)}

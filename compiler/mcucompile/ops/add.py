@@ -43,7 +43,7 @@ class Add(RealOp):
 
     def lower(self, lowering: Lowering) -> Lowered:
         """Choose an output scale near the best one for which both multipliers are nearly exact."""
-        common = common_scale(lowering, signed=not self.relu)
+        common = common_scale(lowering, signed=not self.relu, subtracts=self.subtracts)
         multipliers = common.multipliers * ((1, -1) if self.subtracts else (1, 1))
         zero = sum(int(m) * f.zero_point for m, f in zip(multipliers, lowering.formats, strict=True))
         op = IntegerAdd(

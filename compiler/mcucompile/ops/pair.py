@@ -1,5 +1,6 @@
 """What operators of two activations share: broadcasting, and integers for two inputs with scales of their own."""
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from mcucompile.ops.linear import nearest_exact
 # Two inputs, one free output scale: pairs of short multipliers reach any ratio of scales within 1 %.
 _WIDTH = 7
 _FRACTION_BITS = 12
+# Of a given output format: so many lengths of multipliers are looked at for those that miss fewest codes.
+_SHIFTS_TRIED = 3
 # A product's output scale is raised to the next one with an exact multiplier, by 3 % at most.
 _PRODUCT_TERMS = 3
 _PRODUCT_WIDTH = 8
@@ -43,14 +46,20 @@ class CommonScale:
         return Requantization(*step, *limits, tie_window=int(self.ties_to_even), even=even)
 
 
-def common_scale(lowering: Lowering, *, signed: bool) -> CommonScale:
-    """Choose an output scale near the best one for which both multipliers are nearly exact."""
+def common_scale(lowering: Lowering, *, signed: bool, subtracts: bool = False) -> CommonScale:
+    """Choose an output scale near the best one for which both multipliers are nearly exact; or take the given one.
+
+    Args:
+        lowering: formats and ranges of two inputs.
+        signed: the output may be negative.
+        subtracts: the second input is subtracted.
+    """
     first, second = lowering.formats
     fixed = lowering.given
     if fixed is None and lowering.scale.exact is not None:
         fixed = lowering.output_format(signed=signed)
     if fixed is not None:
-        return _given_scale(first, second, fixed)
+        return _given_scale(first, second, fixed, subtracts=subtracts)
     allowed = np.array(short_multipliers(lowering.terms, _WIDTH), dtype=np.float64)
     mantissa = allowed / 2.0 ** np.floor(np.log2(allowed))
     # scale_out = scale_first / (m_first * 2**-k): for each m_first find the m_second that fits best.
@@ -75,19 +84,48 @@ def common_scale(lowering: Lowering, *, signed: bool) -> CommonScale:
     return CommonScale(np.array([int(m * 2.0**shift) for m in multipliers], dtype=np.int64), shift, format_)
 
 
-def _given_scale(first: Format, second: Format, output: Format) -> CommonScale:
-    """Return as many bits of both multipliers as int32 has room for: of 8-bit codes, about 20."""
+def _given_scale(first: Format, second: Format, output: Format, *, subtracts: bool) -> CommonScale:
+    """Return multipliers of as many bits as int32 has room for, of 8-bit codes about 20, that miss fewest codes."""
     gains = np.array([first.scale, second.scale]) / output.scale
     reach = np.array([max(map(abs, centred_bounds(f))) + abs(f.zero_point) for f in (first, second)])
     zero = abs(output.zero_point) + 1
     # The signed powers of two of a multiplier add up to less than twice as much.
     shift = math.floor(math.log2(INT32_MAX / (2 * float(gains @ reach) + zero))) - 1
     shift = min(max(shift, 0), MAX_SHIFT - 1)
-    multipliers = np.maximum(np.floor(gains * 2.0**shift + 0.5), 1).astype(np.int64)
+    candidates = [
+        _halved(np.array(multipliers), tried)
+        for tried in range(shift, max(shift - _SHIFTS_TRIED, -1), -1)
+        for multipliers in itertools.product(*(_around(gain * 2.0**tried) for gain in gains))
+    ]
+    scales = [
+        CommonScale(multipliers, tried, output, tried > 0 and np.array_equal(gains * 2.0**tried, multipliers))
+        for multipliers, tried in candidates
+    ]
+    if first.bits > 8 or second.bits > 8:
+        return min(scales, key=lambda scale: float(np.abs(scale.multipliers / 2.0**scale.shift - gains).max()))
+    codes = [np.arange(f.minimum - f.zero_point, f.maximum - f.zero_point + 1) for f in (first, second)]
+    codes[1] = -codes[1] if subtracts else codes[1]
+    exact = np.rint(np.add.outer(codes[0] * gains[0], codes[1] * gains[1])) + output.zero_point
+    limits = output.minimum, output.maximum
+    wanted = np.clip(exact, *limits)
+
+    def misses(scale: CommonScale) -> int:
+        sums = np.add.outer(codes[0] * scale.multipliers[0], codes[1] * scale.multipliers[1])
+        return int(np.count_nonzero(scale.requantize(0, limits).apply(sums[..., None])[..., 0] != wanted))
+
+    return min(scales, key=misses)
+
+
+def _around(real: float) -> tuple[int, ...]:
+    """Return the integers around a positive real, 1 or more."""
+    return tuple(sorted({max(math.floor(real), 1), max(math.ceil(real), 1)}))
+
+
+def _halved(multipliers: Int, shift: int) -> tuple[Int, int]:
+    """Return multipliers and their shift halved while that loses nothing."""
     while shift and not (multipliers & 1).any():
         multipliers, shift = multipliers >> 1, shift - 1
-    is_exact = shift > 0 and np.array_equal(gains * 2.0**shift, multipliers)
-    return CommonScale(multipliers, shift, output, ties_to_even=is_exact)
+    return multipliers, shift
 
 
 def product_requantization(
