@@ -166,6 +166,33 @@ static inline int32_t mcu_wide_shift_right(const mcu_wide *sum, uint32_t n)
     return (int32_t)((sum->low >> n) | (((uint32_t)sum->high << 1) << (31U - n)));
 }
 
+/* sum / 2^shift as float32 arithmetic rounds it: to 24 significant bits, then to an integer, ties to even
+ * both times. sum    magnitude below 2^48 shift  1..52; a result beyond 2^23 is another one beyond 2^23,
+ * which is clamped anyway
+ */
+static inline int32_t mcu_wide_round_float32(mcu_wide sum, uint32_t shift)
+{
+    const int32_t is_negative = sum.high < 0;
+    if (is_negative) {
+        sum.low = 0U - sum.low;
+        sum.high = (int32_t)(~(uint32_t)sum.high + (sum.low == 0U ? 1U : 0U));
+    }
+    uint32_t dropped = 0;
+    for (uint32_t above = ((uint32_t)sum.high << 8) | (sum.low >> 24); above != 0U; above >>= 1) {
+        ++dropped;
+    }
+    if (dropped > 0U) {
+        const int32_t is_odd = mcu_wide_shift_right(&sum, dropped) & 1;
+        mcu_wide_add(&sum, (int32_t)(1U << (dropped - 1U)) - 1 + is_odd, 0);
+    }
+    int32_t code = mcu_wide_shift_right(&sum, dropped);
+    if (shift > dropped) {
+        /* 25 bits are less than half of 2^26. */
+        code = shift - dropped > 26U ? 0 : mcu_round_even_s32(code, shift - dropped, 1, 0);
+    }
+    return is_negative ? -code : code;
+}
+
 /* round(numerator * 2^bits / denominator), ties up, by restoring division.
  *   numerator 0..denominator, denominator 1..2^31 - 1, bits 0..30
  */

@@ -81,6 +81,8 @@ def _session(model: onnx.ModelProto, outputs: list[str], *, optimized: bool) -> 
     exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    # Integer kernels for signed activations, too, as on ARM; the default on x86 is to compute those in float32.
+    options.add_session_config_entry("session.qdqisint8allowed", "1")
     levels = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimized else levels.ORT_DISABLE_ALL
     return onnxruntime.InferenceSession(exposed.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mcucompile.numerics import (
     INT32_MAX,
+    Int,
     Requantization,
     canonical_signed_digits,
     fraction,
@@ -146,6 +147,57 @@ def test_c_requantize_equals_python(compiler: str, tmp_path: Path) -> None:
         expected = (acc * multiplier + offset) >> shift
         assert code == expected
         assert clamped == max(-128, min(127, expected))
+
+
+_FLOAT32_DRIVER = r"""
+#include "mcu_numerics.h"
+#include <stdio.h>
+
+int main(void)
+{
+    int32_t v[3];
+    while (fread(v, sizeof v, 1, stdin) == 1) {
+        const mcu_wide sum = {(uint32_t)v[0], v[1]};
+        const int32_t code = mcu_wide_round_float32(sum, (uint32_t)v[2]);
+        fwrite(&code, sizeof code, 1, stdout);
+    }
+    return 0;
+}
+"""
+
+
+def _float32_cases() -> tuple[Int, Int, Int]:
+    """Return sums, multipliers of at most 24 bits and shifts; their products are codes below 2**10, half of them ties."""
+    random = np.random.default_rng(20240501)
+    gains = np.float32(2.0 ** random.uniform(-14, -3, 20_000))
+    mantissa, exponent = np.frexp(gains)
+    multiplier, shift = (mantissa * 2.0**24).astype(np.int64), 24 - exponent.astype(np.int64)
+    codes = random.integers(-1000, 1000, 20_000) + np.where(np.arange(20_000) % 2, 0.5, random.uniform(0, 1, 20_000))
+    total = np.clip(np.rint(codes / gains), 1 - 2**24, 2**24 - 1).astype(np.int64)
+    # Short multipliers have sums that are ties exactly.
+    short = np.arange(20_000) % 3 == 0
+    return total, np.where(short, 3, multiplier), np.where(short, 9, shift)
+
+
+def test_products_are_rounded_as_float32_rounds_them() -> None:
+    total, multiplier, shift = _float32_cases()
+    step = Requantization(multiplier, 5 * multiplier, shift, -(2**23), 2**23, is_wide=True, zero_point=-7)
+    exact = total.astype(np.float32) * (multiplier * 2.0**-shift).astype(np.float32)
+    assert np.array_equal(step.apply(total - 5), np.rint(exact).astype(np.int64) - 7)
+    once = np.rint(total * multiplier * 2.0**-shift)
+    assert np.count_nonzero(once != np.rint(exact)) > 3, "float32 makes ties that are none"
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_c_rounding_of_float32_equals_python(compiler: str, tmp_path: Path) -> None:
+    program = _compile(_FLOAT32_DRIVER, tmp_path, compiler)
+    total, multiplier, shift = _float32_cases()
+    sums = np.concatenate([[0, 1, -1, 2**24, -(2**24), 2**25 + 1, 3 * 2**25 - 1, -(2**33)], total * multiplier])
+    shift = np.concatenate([[1, 1, 1, 25, 25, 26, 26, 52], shift])
+    packed = np.stack([sums & (2**32 - 1), sums >> 32, shift], 1).astype(np.uint32)
+    done = subprocess.run([program], input=packed.tobytes(), capture_output=True, check=True)
+    step = Requantization(np.array([1]), np.array([0]), shift, -(2**31), INT32_MAX, is_wide=True, zero_point=0)
+    assert np.array_equal(np.frombuffer(done.stdout, np.int32), step.apply(sums))
 
 
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])

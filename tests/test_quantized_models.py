@@ -11,9 +11,11 @@ from onnxruntime_models import WAYS, computed, differences, taken
 from qonnx_models import SHAPE, qonnx_codes, qonnx_model
 from quantized_networks import NETWORKS, quantized_model
 
-# Of the values that every layer alone, and the whole network, gives as onnxruntime does. What differs are ties:
-# onnxruntime computes some operators in float32, whose rounding decides them.
-_EQUAL_ALONE, _EQUAL_IN_ALL = 0.995, 0.97
+# Of the values that every layer alone, and the whole network, gives as onnxruntime does: all, but another processor's
+# kernels may round ties in float32 otherwise.
+_EQUAL = 0.9999
+# Padded means and functions between QDQ nodes are computed in float32 there.
+_EQUAL_ALONE, _EQUAL_IN_ALL = 0.997, 0.985
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -22,13 +24,15 @@ def test_every_tensor_is_within_one_code(network: str, way: str, tmp_path: Path)
     path, samples = quantized_model(network, way, tmp_path)
     _, graph, calibration = taken(path)
     assert not calibration.guessed, "a fully quantized model needs no samples"
+    has_reals_between = network == "branches" and way.startswith("qdq")
     for optimized in (False, True):
         expected = computed(path, samples, optimized=optimized)
-        for each_alone, least in ((True, _EQUAL_ALONE), (False, _EQUAL_IN_ALL)):
+        for each_alone, share in ((True, _EQUAL_ALONE), (False, _EQUAL_IN_ALL)):
+            least = share if has_reals_between else _EQUAL
             found = differences(graph, samples, expected, each_alone=each_alone)
             assert len(found) >= 3
             # A difference of one code before Tanh and a product is more after them.
-            largest = 1 if each_alone or network != "branches" else 4
+            largest = 4 if has_reals_between and not each_alone else 1
             assert {name: int(d.max()) for name, d in found.items() if d.max() > largest} == {}
             equal = np.concatenate([d.reshape(-1) for d in found.values()]) == 0
             assert equal.mean() >= least, f"{equal.mean():.3%} of {equal.size} values equal"

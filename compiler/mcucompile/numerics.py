@@ -19,6 +19,7 @@ MAX_SHIFT = 31
 MAX_WIDE_SHIFT = 52
 WIDE_MAX = 2**62
 _WIDEST = 2.0**60
+_FLOAT32_BITS = 24
 
 
 def canonical_signed_digits(value: int) -> tuple[tuple[int, int], ...]:
@@ -71,6 +72,8 @@ class Requantization:
         tie_window: 0, or ties go to even codes, as a quantized model may want it: then what is less than this above
             half a code counts as a tie. Not if wide.
         even: 0, or 1 where an even multiple of the output's scale has an odd code: the zero point is odd.
+        zero_point: None, or y = round(round24(acc * multiplier + offset) / 2**shift) + zero_point instead, as float32
+            arithmetic has it: round24 is to 24 significant bits, ties go to even both times. Only if wide.
     """
 
     multiplier: Int
@@ -81,6 +84,7 @@ class Requantization:
     is_wide: bool = False
     tie_window: int = 0
     even: int = 0
+    zero_point: int | None = None
 
     def half(self) -> Int:
         """Return the rounding half of each channel."""
@@ -89,6 +93,9 @@ class Requantization:
     def apply(self, acc: Int) -> Int:
         """Requantize accumulators. acc: (..., channels) -> codes, same shape."""
         scaled = acc * self.multiplier + self.offset
+        if self.zero_point is not None:
+            y = _rounded_as_float32(scaled, self.shift) + self.zero_point
+            return np.asarray(np.clip(y, self.minimum, self.maximum), dtype=np.int64)
         rounding = self.half()
         if self.tie_window:
             is_odd = ((scaled >> self.shift) ^ self.even) & 1
@@ -110,6 +117,22 @@ class Requantization:
         magnitude = np.maximum(np.abs(low), np.abs(high))
         gain = np.array([sum(1 << s for _, s in canonical_signed_digits(int(m))) for m in self.multiplier])
         return np.asarray(magnitude * gain + np.abs(self.offset) + self.half(), dtype=np.int64)
+
+
+def _rounded_as_float32(scaled: Int, shift: Int) -> Int:
+    """Return scaled / 2**shift rounded to 24 significant bits, then to an integer, ties to even; |scaled| < 2**53."""
+    magnitude = np.abs(scaled)
+    _, length = np.frexp(magnitude.astype(np.float64))
+    dropped = np.maximum(length.astype(np.int64) - _FLOAT32_BITS, 0)
+    rounded = _rounded_to_even(magnitude, dropped) << dropped
+    return np.asarray(np.sign(scaled) * _rounded_to_even(rounded, shift), dtype=np.int64)
+
+
+def _rounded_to_even(magnitude: Int, shift: Int) -> Int:
+    """Return magnitude / 2**shift to the nearest integer, ties to even."""
+    half = (np.int64(1) << shift) >> 1
+    is_odd = (magnitude >> shift) & 1
+    return np.asarray((magnitude + np.where(half > 0, half - 1 + is_odd, 0)) >> shift, dtype=np.int64)
 
 
 def requantization(

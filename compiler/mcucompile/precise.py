@@ -27,6 +27,8 @@ _FURTHER_SHIFTS = 5
 # Outputs with more codes than these get a multiplier of _DIRECT_BITS bits, without a search.
 _MOST_CODES = 1 << 10
 _DIRECT_BITS = 24
+# How far from whole a bias may be that is taken for whole.
+_WHOLE = 1e-6
 # Steps are placed for this many channels at a time.
 _CHANNELS_AT_ONCE = 1 << 11
 
@@ -84,7 +86,8 @@ class Target:
 def precise_requantization(target: Target) -> Requantization:
     """Return the requantization with the smallest multipliers that gives the target for every accumulator.
 
-    Where no multiplier does, because ties go to even codes, the one that misses fewest steps. An output of more than
+    Where no multiplier does, because float32 makes ties, which go to even codes: the one that misses fewest steps, or
+    float32's own rounding if that is possible and they miss any. An output of more than
     1024 codes gets 24-bit multipliers: less than 2**-8 codes off, for 16 bits.
     The result is wide if one of its channels does not fit 32 bits.
     """
@@ -96,7 +99,11 @@ def precise_requantization(target: Target) -> Requantization:
     ]
     multiplier, offset, shift, is_placed = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     found = _narrow_if_possible(target, multiplier, offset, shift)
-    return found if is_placed.all() else _fewest_misses(target, found)
+    if is_placed.all():
+        return found
+    found = _fewest_misses(target, found)
+    single = _as_float32(target) if _misses(target, found) else None
+    return found if single is None else single
 
 
 def narrow_requantization(target: Target) -> Requantization:
@@ -128,6 +135,20 @@ def _fewest_misses(target: Target, found: Requantization) -> Requantization:
     even = replace(plain, offset=plain.offset + window // 2, tie_window=window, even=target.zero_point & 1)
     fits = even.worst(target.low, target.high).max() <= INT32_MAX
     return even if fits and _misses(target, even) < _misses(target, found) else found
+
+
+def _as_float32(target: Target) -> Requantization | None:
+    """Return the requantization that rounds products to float32; None where sums are not whole or beyond 24 bits."""
+    bias = np.rint(target.bias)
+    ends = np.abs(np.stack([target.low + bias, target.high + bias]))
+    if np.abs(bias - target.bias).max() > _WHOLE or ends.max() >= 1 << _DIRECT_BITS:
+        return None
+    multiplier, _, shift = _nearest(target)
+    if not np.array_equal(multiplier * 2.0**-shift, target.gain.astype(np.float32)) or shift.min() < 1:
+        return None
+    offset = bias.astype(np.int64) * multiplier
+    limits = target.minimum, target.maximum
+    return Requantization(multiplier, offset, shift, *limits, is_wide=True, zero_point=target.zero_point)
 
 
 def _misses(target: Target, found: Requantization) -> int:

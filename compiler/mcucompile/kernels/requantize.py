@@ -6,6 +6,8 @@ from mcucompile.ir import Format
 from mcucompile.numerics import Requantization, canonical_signed_digits
 
 _WORD = 32
+# Instructions that rounding as float32 does takes: about five for each bit of a sum beyond 24, and thirty.
+_FLOAT32_ROUNDING = 130
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,7 @@ class RequantizeCode:
         is_uniform: one multiplier and one shift serve all channels: they become literals.
         clamps: the output can leave its format, so a clamp is needed.
         is_wide: products are made in two words; `offsets` have 64 bits.
-        tie_window, even: as of Requantization.
+        tie_window, even, zero_point: as of Requantization.
     """
 
     digits: tuple[tuple[int, ...], ...]
@@ -32,6 +34,7 @@ class RequantizeCode:
     is_wide: bool = False
     tie_window: int = 0
     even: int = 0
+    zero_point: int | None = None
 
     @property
     def digit_count(self) -> int:
@@ -59,7 +62,8 @@ class RequantizeCode:
     @property
     def instructions(self) -> int:
         """Instructions for one accumulator: a wide digit takes six in place and twelve from a table."""
-        return 12 + self.is_wide * self.digit_count * (6 if self.is_uniform else 12)
+        rounding = 12 if self.zero_point is None else 12 + _FLOAT32_ROUNDING
+        return rounding + self.is_wide * self.digit_count * (6 if self.is_uniform else 12)
 
     @property
     def high_words(self) -> tuple[int, ...]:
@@ -84,10 +88,11 @@ def requantize_code(requantize: Requantization, output: Format) -> RequantizeCod
     padded = tuple(digit + (0,) * (width - len(digit)) for digit in digits)
     shifts = tuple(int(s) for s in requantize.shift)
     is_uniform = len(set(padded)) == 1 and len(set(shifts)) == 1
+    has_ties = requantize.tie_window > 0 or requantize.zero_point is not None
     return RequantizeCode(
         digits=padded,
         shifts=shifts,
-        offsets=tuple(int(v) for v in requantize.offset + (0 if requantize.tie_window else requantize.half())),
+        offsets=tuple(int(v) for v in requantize.offset + (0 if has_ties else requantize.half())),
         minimum=requantize.minimum,
         maximum=requantize.maximum,
         is_uniform=is_uniform,
@@ -95,4 +100,5 @@ def requantize_code(requantize: Requantization, output: Format) -> RequantizeCod
         is_wide=requantize.is_wide,
         tie_window=requantize.tie_window,
         even=requantize.even,
+        zero_point=requantize.zero_point,
     )

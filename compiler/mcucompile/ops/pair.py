@@ -15,7 +15,7 @@ from mcucompile.ops.linear import nearest_exact
 # Two inputs, one free output scale: pairs of short multipliers reach any ratio of scales within 1 %.
 _WIDTH = 7
 _FRACTION_BITS = 12
-# Of a given output format: so many lengths of multipliers are looked at for those that miss fewest codes.
+# Of a given output format: so many lengths of multipliers are looked at for those that miss no code.
 _SHIFTS_TRIED = 3
 # A product's output scale is raised to the next one with an exact multiplier, by 3 % at most.
 _PRODUCT_TERMS = 3
@@ -31,18 +31,20 @@ class CommonScale:
         shift: from there to the output's codes.
         format: of the output.
         ties_to_even: the multipliers are exact, and ties go to even codes as the model that gives the format has them.
+        nudge: what is added before rounding, so that what is nearly a tie goes where that model has it.
     """
 
     multipliers: Int
     shift: int
     format: Format
     ties_to_even: bool = False
+    nudge: int = 0
 
     def requantize(self, offset: int, limits: tuple[int, int]) -> Requantization:
         """Return the step from the common scale to the output; offset in units of the common scale."""
         zero = self.format.zero_point << self.shift
         even = self.format.zero_point & 1
-        step = (np.array([1]), np.array([zero + offset]), np.array([self.shift]))
+        step = (np.array([1]), np.array([zero + offset + self.nudge]), np.array([self.shift]))
         return Requantization(*step, *limits, tie_window=int(self.ties_to_even), even=even)
 
 
@@ -85,40 +87,55 @@ def common_scale(lowering: Lowering, *, signed: bool, subtracts: bool = False) -
 
 
 def _given_scale(first: Format, second: Format, output: Format, *, subtracts: bool) -> CommonScale:
-    """Return multipliers of as many bits as int32 has room for, of 8-bit codes about 20, that miss fewest codes."""
+    """Return multipliers of as many bits as int32 has room for, about 20; of 8-bit codes those that miss none."""
     gains = np.array([first.scale, second.scale]) / output.scale
     reach = np.array([max(map(abs, centred_bounds(f))) + abs(f.zero_point) for f in (first, second)])
     zero = abs(output.zero_point) + 1
     # The signed powers of two of a multiplier add up to less than twice as much.
     shift = math.floor(math.log2(INT32_MAX / (2 * float(gains @ reach) + zero))) - 1
     shift = min(max(shift, 0), MAX_SHIFT - 1)
-    candidates = [
-        _halved(np.array(multipliers), tried)
-        for tried in range(shift, max(shift - _SHIFTS_TRIED, -1), -1)
-        for multipliers in itertools.product(*(_around(gain * 2.0**tried) for gain in gains))
-    ]
-    scales = [
-        CommonScale(multipliers, tried, output, tried > 0 and np.array_equal(gains * 2.0**tried, multipliers))
-        for multipliers, tried in candidates
-    ]
-    if first.bits > 8 or second.bits > 8:
-        return min(scales, key=lambda scale: float(np.abs(scale.multipliers / 2.0**scale.shift - gains).max()))
-    codes = [np.arange(f.minimum - f.zero_point, f.maximum - f.zero_point + 1) for f in (first, second)]
-    codes[1] = -codes[1] if subtracts else codes[1]
-    exact = np.rint(np.add.outer(codes[0] * gains[0], codes[1] * gains[1])) + output.zero_point
-    limits = output.minimum, output.maximum
-    wanted = np.clip(exact, *limits)
+    multipliers, exponent = _halved(np.maximum(np.floor(gains * 2.0**shift + 0.5), 1).astype(np.int64), shift)
+    is_exact = exponent > 0 and np.array_equal(gains * 2.0**exponent, multipliers)
+    nearest = CommonScale(multipliers, exponent, output, ties_to_even=is_exact)
+    if is_exact or first.bits > 8 or second.bits > 8:
+        return nearest
+    signs = (1, -1 if subtracts else 1)
+    codes = [np.arange(f.minimum, f.maximum + 1) for f in (first, second)]
+    centred = [sign * (c - f.zero_point) for sign, c, f in zip(signs, codes, (first, second), strict=True)]
+    exact = _sums_of_codes(codes, (first, second), output, subtracts=subtracts)
+    wanted = np.clip(exact, output.minimum, output.maximum)
+    for tried in range(shift, max(shift - _SHIFTS_TRIED, 0), -1):
+        for pair in itertools.product(*(_around(gain * 2.0**tried) for gain in gains)):
+            sums = np.add.outer(centred[0] * pair[0], centred[1] * pair[1])
+            # sums + offset reaches the code, but not the next one.
+            least = ((wanted << tried) - sums)[wanted > output.minimum].max(initial=-INT32_MAX)
+            most = ((wanted + 1 << tried) - 1 - sums)[wanted < output.maximum].min(initial=INT32_MAX)
+            if least <= most:
+                nudge = int(least + most) // 2 - (output.zero_point << tried) - (1 << (tried - 1))
+                return CommonScale(np.array(pair), tried, output, nudge=nudge)
+    return nearest
 
-    def misses(scale: CommonScale) -> int:
-        sums = np.add.outer(codes[0] * scale.multipliers[0], codes[1] * scale.multipliers[1])
-        return int(np.count_nonzero(scale.requantize(0, limits).apply(sums[..., None])[..., 0] != wanted))
 
-    return min(scales, key=misses)
+def _sums_of_codes(codes: list[Int], formats: tuple[Format, Format], output: Format, *, subtracts: bool) -> Int:
+    """Return the output codes, unclamped, for all pairs of codes, rounded as onnxruntime's QLinearAdd rounds.
+
+    It computes fma(a, ratio of a, fma(b, ratio of b, fixed part)) in float32. Products of codes and float32 are exact
+    in float64, and so nearly are the sums: each is rounded once.
+    """
+    ratios = [np.float32(f.scale) / np.float32(output.scale) for f in formats]
+    ratios[1] = -ratios[1] if subtracts else ratios[1]
+    first, second = (float(ratio) for ratio in ratios)
+    moved = np.float32(first * formats[0].zero_point + float(ratios[1] * np.float32(formats[1].zero_point)))
+    fixed = np.float32(output.zero_point - float(moved))
+    inner = (codes[1] * second + float(fixed)).astype(np.float32)
+    sums = np.add.outer(codes[0] * first, inner.astype(np.float64)).astype(np.float32)
+    return np.asarray(np.rint(sums), dtype=np.int64)
 
 
 def _around(real: float) -> tuple[int, ...]:
-    """Return the integers around a positive real, 1 or more."""
-    return tuple(sorted({max(math.floor(real), 1), max(math.ceil(real), 1)}))
+    """Return the integers around a positive real, the nearest first, those of at least 1."""
+    nearest = math.floor(real + 0.5)
+    return tuple(sorted((m for m in range(nearest - 3, nearest + 4) if m > 0), key=lambda m: abs(m - real)))
 
 
 def _halved(multipliers: Int, shift: int) -> tuple[Int, int]:
