@@ -41,14 +41,18 @@ TEST_SAMPLES = 200
 
 
 def comparison(path: Path, samples: Array, expected: dict[str, Array]) -> dict[str, Any]:
-    """Return how many values were compared, how many of them differ, and by how many codes at most."""
+    """Return how many values were compared, percent of equal ones, the largest difference in codes, and where."""
     _, graph, _ = taken(path)
     row: dict[str, Any] = {}
     for name, each_alone in (("alone", True), ("whole", False)):
         tensors = differences(graph, samples, expected, each_alone=each_alone)
         found = np.concatenate([difference.reshape(-1) for difference in tensors.values()])
         row |= {"tensors": len(tensors), "values": found.size}
-        row[name] = {"different": int(np.count_nonzero(found)), "largest": int(found.max())}
+        row[name] = {
+            "equal": round(100 * float(np.mean(found == 0)), 5),
+            "largest": int(found.max()),
+            "different": {tensor: int(np.count_nonzero(d)) for tensor, d in tensors.items() if d.any()},
+        }
     return row
 
 

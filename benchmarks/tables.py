@@ -181,6 +181,16 @@ def activation_methods_table(results: Results) -> str:
     return markdown(rows)
 
 
+def quantized_models_table(results: Results) -> str:
+    """Models that come quantized, against onnxruntime: each layer alone, and all of them in a row."""
+    head = ["model", "quantized as", "tensors", "values", "each layer: equal, %", "off by", "whole: equal, %", "off by"]
+    rows = [head]
+    for row in results["quantized"]["rows"]:
+        cells = [str(row[way][key]) for way in ("alone", "whole") for key in ("equal", "largest")]
+        rows.append([f"`{row['model']}`", row["form"], str(row["tensors"]), f"{row['values']:,}", *cells])
+    return markdown(rows)
+
+
 TABLES: dict[str, Callable[[Results], str]] = {
     "examples": examples_table,
     "hidden": hidden_table,
@@ -190,6 +200,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "exactness": exactness_table,
     "real_networks": real_networks_table,
     "activation_methods": activation_methods_table,
+    "quantized_models": quantized_models_table,
     "memory": memory_table,
     "resnet8": resnet8_table,
     "speed": speed_table,
@@ -223,6 +234,7 @@ def load_results() -> Results:
         "firmware": "digits_firmware",
         "speed": "compile_speed",
         "real": "real_networks",
+        "quantized": "quantized_models",
         "memory": "memory",
         "activation_methods": "activation_methods",
         "conformance": "conformance",
