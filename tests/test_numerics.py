@@ -167,7 +167,7 @@ int main(void)
 
 
 def _float32_cases() -> tuple[Int, Int, Int]:
-    """Return sums, multipliers of at most 24 bits and shifts; their products are codes below 2**10, half of them ties."""
+    """Return sums, multipliers of at most 24 bits, shifts: their products are codes below 2**10, half of them ties."""
     random = np.random.default_rng(20240501)
     gains = np.float32(2.0 ** random.uniform(-14, -3, 20_000))
     mantissa, exponent = np.frexp(gains)
