@@ -3,8 +3,8 @@
     python benchmarks/conformance.py
 
 A node test is a model of one operator, its inputs and the outputs it must give. It gives every operand as an
-input; here the first one that can be stays the model's input, all others become constants. A test passes if,
-for every one of its outputs,
+input; here the first one that can be stays the model's input, all others become constants. A test passes if, for
+every one of its outputs,
 
   * the float execution of the imported model equals the expected output, up to FLOAT_TOLERANCE of its largest value
     (float16 and outputs that the test gives with four decimals: up to one unit of theirs);
@@ -136,7 +136,7 @@ def run(name: str) -> Outcome:
 
 
 def _models(case: TestCase) -> list[tuple[onnx.ModelProto, Array, Array]]:
-    """Return for each output a model of one input and one output, that input and the expected output.
+    """Return for each output a model of it and one input, that input and the expected output.
 
     Raises:
         _OutsideError: the test has nothing that could be the input, or values that are no tensors of numbers.
@@ -144,33 +144,46 @@ def _models(case: TestCase) -> list[tuple[onnx.ModelProto, Array, Array]]:
     """
     if case.model is None or not case.data_sets:
         raise _OutsideError("no model or no data")
-    inputs, outputs = (
-        [np.asarray(values) if isinstance(values, np.generic) else values for values in part]
-        for part in case.data_sets[0]
-    )
-    if not all(isinstance(values, np.ndarray) and values.dtype.kind in "fiub" for values in (*inputs, *outputs)):
-        raise _OutsideError("sequences, optional values, strings or types that numpy lacks")
+    inputs, outputs = (_arrays(values) for values in case.data_sets[0])
     if sum(values.size for values in (*inputs, *outputs)) > MAXIMUM_VALUES:
         raise _OutsideError(f"more than {MAXIMUM_VALUES:,} values")
     if any(values.dtype.kind not in "fiu" for values in outputs) or not all(values.size for values in outputs):
         raise _OutsideError("an output of truth values, or an empty one")
-    declared = case.model.graph.input
+    if not all(np.isfinite(values).all() for values in (*inputs, *outputs)):
+        raise _OutsideError("values that are not finite")
     usable = [
         index for index, values in enumerate(inputs)
         if values.size and (values.dtype.kind == "f" or values.dtype.itemsize == 1) and values.dtype != bool
     ]  # fmt: skip
-    if len(declared) != len(inputs) or not usable:
+    if len(case.model.graph.input) != len(inputs) or not usable:
         raise _OutsideError("no input of real numbers or bytes")
+    return [
+        _with_some_input(case.model, inputs, usable, declared.name, output)
+        for declared, output in zip(case.model.graph.output, outputs, strict=True)
+    ]
+
+
+def _arrays(values: Sequence[Any]) -> list[Array]:
+    """Return a test's values as arrays; numpy's scalars and the smaller types are stored otherwise."""
+    arrays = [numpy_helper.to_array(x) if isinstance(x, onnx.TensorProto) else x for x in values]
+    if not all(isinstance(x, np.ndarray | np.generic) and x.dtype.kind in "fiub" for x in arrays):
+        raise _OutsideError("sequences, optional values, strings or types that numpy lacks")
+    return [np.asarray(x) for x in arrays]
+
+
+def _with_some_input(
+    model: onnx.ModelProto, inputs: Sequence[Array], usable: Sequence[int], output: str, expected: Array
+) -> tuple[onnx.ModelProto, Array, Array]:
+    """Return the model of one output with the first input that it compiles with, that input and the output."""
     first: UserError | None = None
     for index in usable:
-        models = [_with_one_input(case.model, inputs, index, output.name) for output in case.model.graph.output]
+        single = _with_one_input(model, inputs, index, output)
         try:
-            for model in models:
-                graph_from_model(model)
+            graph_from_model(single)
         except UserError as error:
             first = first or error
             continue
-        return [(model, inputs[index], output) for model, output in zip(models, outputs, strict=True)]
+        return single, inputs[index], expected
     raise first or _OutsideError("no input")
 
 

@@ -266,8 +266,6 @@ def quantize_model(
             raise UserError("--name", f"'{options.name}' is not a C identifier", "use letters, digits and underscores")
         graph = replace(graph, name=options.name)
     real = simplify(graph)
-    if not real.layers:
-        raise ModelError(real.source.file, "computes nothing", "export a model with at least one layer")
     progress("calibrating")
     array = load_array(samples) if isinstance(samples, (str, Path)) else samples
     where = str(samples) if isinstance(samples, (str, Path)) else "samples"

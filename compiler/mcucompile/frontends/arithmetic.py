@@ -2,37 +2,59 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 
 import numpy as np
 
 from mcucompile.errors import ModelError
-from mcucompile.frontends.builder import Activation, Builder, Constant, Value
+from mcucompile.frontends.builder import Activation, Builder, Constant, Kind, Value
+from mcucompile.frontends.convolution import convolved
 from mcucompile.frontends.movement import expand
 from mcucompile.frontends.refusals import RefusalError, constants_only
 from mcucompile.ir import Shape, Source
 from mcucompile.ops import Add, Clip, Extremum, Lookup, MatMul, Multiply
 from mcucompile.ops.formula import applied
+from mcucompile.ops.window import Window
 
 
 def matmul(builder: Builder, a: Value, b: Value) -> Activation:
-    """numpy.matmul of two activations, or of one and a constant matrix or vector on either side."""
+    """numpy.matmul of two activations, or of one and a constant on either side."""
     shape = _product_shape(builder.source, a.shape, b.shape)
-    if isinstance(a, Activation) and isinstance(b, Activation):
-        return _matmul_activations(builder, a, b, shape)
-    if isinstance(a, Activation) and isinstance(b, np.ndarray):
-        matrix = _matrix(b)
-        return builder.reshape(builder.dense(a, (matrix if matrix.ndim == 2 else matrix[:, None]).T, None), shape)
-    if isinstance(b, Activation) and isinstance(a, np.ndarray):
-        matrix = _matrix(a)
-        rows = matrix if matrix.ndim == 2 else matrix[None, :]
-        if len(b.shape) == 1:
-            return builder.reshape(builder.dense(b, rows, None), shape)
-        # a @ b = (b.T @ a.T).T over the last two axes
-        swap = (*range(len(b.shape) - 2), len(b.shape) - 1, len(b.shape) - 2)
-        y = builder.transpose(builder.dense(builder.transpose(b, swap), rows, None), swap)
-        return builder.reshape(y, shape)
-    raise constants_only()
+    if isinstance(a, Activation):
+        if isinstance(b, Activation):
+            return _matmul_activations(builder, a, b, shape)
+        return builder.reshape(_weighted(builder, a, b if b.ndim > 1 else b[:, None]), shape)
+    if not isinstance(b, Activation):
+        raise constants_only()
+    # a @ b = (b.T @ a.T).T over the last two axes
+    columns = builder.reshape(b, (*b.shape, 1)) if len(b.shape) == 1 else b
+    y = _weighted(builder, _swapped(builder, columns), np.swapaxes(np.atleast_2d(a), -2, -1))
+    return builder.reshape(_swapped(builder, y), shape)
+
+
+def _weighted(builder: Builder, x: Activation, matrices: Constant) -> Activation:
+    """Return x @ matrices: a dense layer for one matrix, a grouped convolution for one of each batch."""
+    if math.prod(matrices.shape[:-2]) == 1:
+        y = builder.dense(x, matrices.reshape(matrices.shape[-2:]).T, None)
+        extra = matrices.ndim - max(len(x.shape), 2)
+        return builder.reshape(y, (1,) * extra + y.shape) if extra > 0 else y
+    builder.require_real(x)
+    rows = x if len(x.shape) > 1 else builder.reshape(x, (1, *x.shape))
+    lead = np.broadcast_shapes(rows.shape[:-2], matrices.shape[:-2])
+    (m, k), n, batch = rows.shape[-2:], matrices.shape[-1], math.prod(lead)
+    wide = builder.reshape(expand(builder, rows, (*lead, m, k)), (batch, m, k))
+    image = builder.reshape(builder.transpose(wide, (1, 0, 2), part="_grouped"), (1, 1, m, batch * k))
+    weights = np.broadcast_to(matrices, (*lead, k, n)).reshape(batch, k, n)
+    kernel = weights.transpose(0, 2, 1).reshape(batch * n, k, 1, 1)
+    window = Window((1, 1), (1, 1), (1, 1), (0, 0), (0, 0))
+    y = builder.reshape(convolved(builder, image, kernel, None, window, batch), (m, batch, n))
+    return builder.reshape(builder.transpose(y, (1, 0, 2), part="_batches"), (*lead, m, n))
+
+
+def _swapped(builder: Builder, x: Activation) -> Activation:
+    rank = len(x.shape)
+    return builder.transpose(x, (*range(rank - 2), rank - 1, rank - 2))
 
 
 def _matmul_activations(builder: Builder, a: Activation, b: Activation, shape: Shape) -> Activation:
@@ -136,13 +158,16 @@ def extremum(builder: Builder, a: Value, b: Value, *, largest: bool) -> Activati
 
 
 def clip(builder: Builder, x: Activation, low: float, high: float) -> Activation:
-    """min(max(x, low), high); infinite limits limit nothing."""
-    builder.require_real(x)
+    """min(max(x, low), high); infinite limits limit nothing. Integers stay integers."""
+    if x.kind is not Kind.BYTES:
+        builder.require_real(x)
     if math.isnan(low) or math.isnan(high):
         raise RefusalError(f"clamps to {low}..{high}", "clamp to numbers")
-    if (low, high) == (0.0, math.inf):
+    if (low, high) == (-math.inf, math.inf):
+        return x
+    if (low, high) == (0.0, math.inf) and x.kind is Kind.REAL:
         return builder.relu(x)
-    return x if (low, high) == (-math.inf, math.inf) else builder.emit(Clip, (x,), low=low, high=high)
+    return replace(builder.emit(Clip, (x,), low=low, high=high), kind=x.kind)
 
 
 def scaled(builder: Builder, x: Value, factor: float) -> Value:
@@ -188,13 +213,6 @@ def inferred_shape(source: Source, shape: Shape, wanted: Sequence[int]) -> Shape
     if -1 in wanted and (known == 0 or math.prod(shape) % known):
         raise ModelError(source, f"cannot give {shape} the shape {list(wanted)}", "export the model again")
     return tuple(math.prod(shape) // known if n == -1 else n for n in wanted)
-
-
-def _matrix(values: Constant) -> Constant:
-    """Return a constant operand without its leading axes of length 1."""
-    if values.ndim == 0 or any(n != 1 for n in values.shape[:-2]):
-        raise RefusalError(f"multiplies by a constant of shape {values.shape}", "use one matrix: split a batch of them")
-    return values.reshape(values.shape[-2:])
 
 
 def _product_shape(source: Source, a: Shape, b: Shape) -> Shape:

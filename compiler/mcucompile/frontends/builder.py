@@ -28,6 +28,7 @@ class Kind(Enum):
     BYTES = "the input's integers"
     CODES = "quantized codes"
     INDEX = "an index"
+    TRUTH = "truth values"
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +269,8 @@ class Builder:
                 raise RefusalError("computes with quantized codes", "put a DequantizeLinear before it")
             if value.kind is Kind.INDEX:
                 raise RefusalError("computes with an index", "end the model at the ArgMax")
+            if value.kind is Kind.TRUTH:
+                raise RefusalError("computes with truth values", "cast them to float before it, or use Where")
 
     def single(self, values: Constant, what: str) -> npt.NDArray[np.float32]:
         """Return constants as float32; NaN, and what float32 cannot hold, are the user's to repair."""

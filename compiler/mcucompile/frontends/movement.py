@@ -116,15 +116,18 @@ def pad(
     return take(builder, x, indices, value)
 
 
-def split(builder: Builder, x: Activation, axis: int, sizes: Sequence[int]) -> tuple[Activation, ...]:
-    """Cut an axis, counted from the front, into parts of the given sizes."""
+def split(builder: Builder, x: Activation, axis: int, sizes: Sequence[int]) -> tuple[Value, ...]:
+    """Cut an axis, counted from the front, into parts of the given sizes; an empty one is a constant."""
     if sum(sizes) != x.shape[axis] or min(sizes, default=0) < 0:
         raise ModelError(
             builder.source, f"splits {x.shape[axis]} elements into {list(sizes)}", "export the model again"
         )
     ends = np.cumsum(sizes)
     return tuple(
-        take(builder, x, {axis: range(int(end) - size, int(end))}) for size, end in zip(sizes, ends, strict=True)
+        take(builder, x, {axis: range(int(end) - size, int(end))})
+        if size
+        else np.zeros((*x.shape[:axis], 0, *x.shape[axis + 1 :]), dtype=np.float32)
+        for size, end in zip(sizes, ends, strict=True)
     )
 
 
@@ -153,6 +156,7 @@ def concat(builder: Builder, values: Sequence[Value], axis: int) -> Activation:
     Constants are not stored beside activations: their place is filled with one value, and what differs from
     that is added.
     """
+    values = [value for value in values if math.prod(value.shape)]
     activations = [value for value in values if isinstance(value, Activation)]
     if not activations:
         raise constants_only()

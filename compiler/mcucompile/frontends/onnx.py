@@ -11,8 +11,9 @@ from mcucompile.frontends.builder import MAX_ELEMENTS, Activation, Builder, Valu
 from mcucompile.frontends.names import c_name, label
 from mcucompile.frontends.onnx_convert import NodeReader
 from mcucompile.frontends.onnx_functions import inline_functions
+from mcucompile.frontends.onnx_node import read_by
 from mcucompile.frontends.onnx_ops import CONVERTERS
-from mcucompile.frontends.onnx_reader import Budget, TensorReader, check_model, opset_versions, read_model
+from mcucompile.frontends.onnx_reader import MAX_NODES, Budget, TensorReader, check_model, opset_versions, read_model
 from mcucompile.frontends.refusals import Refusal, RefusalError, unsupported
 from mcucompile.ir import Format, Graph, Shape, Source
 
@@ -62,11 +63,13 @@ def graph_from_model(model: onnx.ModelProto, file: str = "model.onnx", folder: P
     builder = Builder(file)
     values: dict[str, Value | None] = {given.name: builder.input(label(given.name), _input_shape(given, file), format_)}
     tensors = TensorReader(file, folder, Budget())
-    nodes = NodeReader(builder, tensors, opset_versions(model, file), _read_names(graph, order, result))
+    nodes = NodeReader(
+        builder, tensors, opset_versions(model, file), _read_names(graph, order, result), Budget(MAX_NODES)
+    )
     refusals: list[Refusal] = []
     for index in order:
         node, source = graph.node[index], sources[index]
-        for name in node.input:
+        for name in read_by(node):
             if name in initializers and name not in values:
                 values[name] = tensors.read(initializers[name], name)
         outputs: tuple[Value | None, ...]
@@ -196,7 +199,7 @@ def _execution_order(
                 order.append(index)
             continue
         open_[index] = None
-        for name in filter(None, graph.node[index].input):
+        for name in read_by(graph.node[index]):
             if name in writers:
                 if writers[name] in open_:
                     raise ModelError(
@@ -213,4 +216,4 @@ def _execution_order(
 
 def _read_names(graph: onnx.GraphProto, order: Iterable[int], result: str) -> frozenset[str]:
     """Return the tensors that the needed nodes and the result read."""
-    return frozenset({result, *(name for index in order for name in graph.node[index].input)})
+    return frozenset({result, *(name for index in order for name in read_by(graph.node[index]))})

@@ -37,6 +37,16 @@ def _expanded(inputs: Sequence[Constant]) -> float:
     return float(inputs[0].size) * max(math.prod(float(abs(n)) for n in inputs[1].reshape(-1)), 1.0)
 
 
+def _tiled(inputs: Sequence[Constant]) -> float:
+    return float(inputs[0].size) * math.prod(float(abs(n)) for n in inputs[1].reshape(-1))
+
+
+def _padded(inputs: Sequence[Constant]) -> float:
+    shape = inputs[0].shape
+    pads = [float(abs(n)) for n in inputs[1].reshape(-1)]
+    return math.prod((n + sum(pads) for n in shape), start=1.0)
+
+
 def _ranged(inputs: Sequence[Constant]) -> float:
     start, limit, step = (float(values.reshape(-1)[0]) for values in inputs[:3])
     return abs((limit - start) / step) + 1 if step else math.inf
@@ -47,21 +57,27 @@ def _ranged(inputs: Sequence[Constant]) -> float:
 _BOUNDS: dict[str, _Bound] = {
     **dict.fromkeys(
         (
-            "Abs", "Cast", "Ceil", "Concat", "Exp", "Flatten", "Floor", "Identity", "Log", "Neg", "Not", "Reciprocal",
-            "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Shape", "Size", "Slice",
-            "Sqrt", "Squeeze", "Transpose", "Unsqueeze",
+            "Abs", "Cast", "Ceil", "Concat", "Cos", "CumSum", "Exp", "Flatten", "Floor", "Identity", "IsInf", "IsNaN",
+            "Log", "Neg", "Not", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum",
+            "Reshape", "Round", "Shape", "Sign", "Sin", "Size", "Slice", "Sqrt", "Squeeze", "Transpose", "Trilu",
+            "Softmax", "Tanh", "Unsqueeze",
         ),
         _total,
     ),
     **dict.fromkeys(
         (
-            "Add", "And", "Div", "Equal", "Greater", "Less", "Max", "Min", "Mod", "Mul", "Or", "Pow", "Sub", "Where",
+            "Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min", "Mod",
+            "Mul", "Or", "Pow", "Sub", "Where", "Xor",
         ),
         _broadcast,
     ),
     "Gather": _gathered,
+    "GatherElements": _total,
+    "MatMul": lambda inputs: float(inputs[0].size) * float(inputs[1].size),
+    "Pad": _padded,
     "ConstantOfShape": _of_shape,
     "Expand": _expanded,
+    "Tile": _tiled,
     "Range": _ranged,
 }  # fmt: skip
 

@@ -96,23 +96,47 @@ def _mean(node: Node, builder: Builder) -> Value:
 
 
 def _where(node: Node, builder: Builder) -> Value:
-    condition = node.constant(0)
-    values = [node.value(1), node.value(2)]
-    if condition.dtype.kind != "b":
+    condition = node.value(0)
+    if not isinstance(condition, Activation) and condition.dtype.kind != "b":
         raise ModelError(node.source, f"has a {condition.dtype} condition", "export the model again")
-    return elementwise.where(builder, condition, *values)
+    return elementwise.where(builder, condition, node.value(1), node.value(2))
+
+
+def _comparison(name: str, *, swapped: bool = False) -> Converter:
+    def convert(node: Node, builder: Builder) -> Value:
+        a, b = node.value(0), node.value(1)
+        return elementwise.compared(builder, *((b, a) if swapped else (a, b)), name)
+
+    return convert
+
+
+def _logic(operation: str) -> Converter:
+    return lambda node, builder: elementwise.both(builder, node.value(0), node.value(1), operation)
+
+
+def _not(node: Node, builder: Builder) -> Value:
+    return elementwise.inverted(builder, node.activation())
 
 
 CONVERTERS: dict[tuple[str, str], Converter] = {
+    ("", "And"): _logic("and"),
     ("", "Clip"): _clip,
+    ("", "Equal"): _comparison("equal"),
     ("", "Gelu"): _gelu,
+    ("", "Greater"): _comparison("greater"),
+    ("", "GreaterOrEqual"): _comparison("not_less"),
+    ("", "Less"): _comparison("greater", swapped=True),
+    ("", "LessOrEqual"): _comparison("not_less", swapped=True),
     ("", "Max"): _extremum(largest=True),
     ("", "Mean"): _mean,
     ("", "Min"): _extremum(largest=False),
     ("", "Neg"): _negate,
+    ("", "Not"): _not,
+    ("", "Or"): _logic("or"),
     ("", "Pow"): _power,
     ("", "PRelu"): _prelu,
     ("", "Sum"): _sum,
     ("", "Where"): _where,
+    ("", "Xor"): _logic("xor"),
     **{("", op_type): _function(name, attributes) for op_type, (name, attributes) in _FUNCTIONS.items()},
 }

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mcucompile.errors import ModelError
-from mcucompile.frontends import movement
+from mcucompile.frontends import linear_maps, movement, scattering
 from mcucompile.frontends.builder import Activation, Builder, Constant, Value
 from mcucompile.frontends.onnx_node import Converter, Node
 from mcucompile.frontends.refusals import RefusalError
-from mcucompile.frontends.resizing import Resizing, nearest, resized_by
+from mcucompile.frontends.resizing import Interpolation, Resizing, interpolation, nearest, resized_by
 
 
 def _slice(node: Node, builder: Builder) -> Value:
@@ -69,6 +69,35 @@ def _gather_nd(node: Node, builder: Builder) -> Value:
     except IndexError as error:
         raise ModelError(node.source, f"gathers outside of {x.shape}", "export the model again") from error
     return movement.rearranged(builder, x, chosen)
+
+
+def _scatter_elements(node: Node, builder: Builder) -> Value:
+    data, indices = node.value(0), node.constant(1)
+    if indices.ndim != len(data.shape) or indices.dtype.kind not in "iu":
+        raise ModelError(node.source, f"writes into {data.shape} by {indices.shape}", "export the model again")
+    places = scattering.places_along(indices, node.axis(0, len(data.shape)))
+    return scattering.scatter(builder, data, places, node.value(2), node.text("reduction", "none"))
+
+
+def _scatter_nd(node: Node, builder: Builder) -> Value:
+    data, indices = node.value(0), node.constant(1)
+    if not indices.ndim or indices.dtype.kind not in "iu" or not 0 < indices.shape[-1] <= len(data.shape):
+        raise ModelError(node.source, f"writes into {data.shape} by {indices.shape}", "export the model again")
+    places = tuple(np.moveaxis(indices, -1, 0))
+    return scattering.scatter(builder, data, places, node.value(2), node.text("reduction", "none"))
+
+
+def _tensor_scatter(node: Node, builder: Builder) -> Value:
+    cache, updates = node.value(0), node.value(1)
+    if len(cache.shape) != len(updates.shape) or len(cache.shape) < 2 or cache.shape[0] != updates.shape[0]:
+        raise ModelError(node.source, f"writes {updates.shape} into {cache.shape}", "export the model again")
+    starts = np.zeros(1, dtype=np.int64) if node.optional_constant(2) is None else node.constant(2)
+    if starts.size not in (1, cache.shape[0]):
+        raise ModelError(node.source, f"has {starts.size} places for {cache.shape[0]} samples", "export it again")
+    axis = node.axis(-2, len(cache.shape))
+    circular = node.text("mode", "linear") == "circular"
+    places = scattering.cache_places(cache.shape, updates.shape, starts, axis, circular=circular)
+    return scattering.scatter(builder, cache, places, updates)
 
 
 def _split(node: Node, builder: Builder) -> tuple[Value, ...]:
@@ -145,10 +174,12 @@ def _reverse_sequence(node: Node, builder: Builder) -> Value:
 
 def _upsample(node: Node, builder: Builder) -> Value:
     x = node.activation()
-    if node.text("mode", "nearest") != "nearest":
-        raise RefusalError(f"interpolates by '{node.text('mode', 'nearest')}'", "use the mode nearest")
+    mode = node.text("mode", "nearest")
     scales = tuple(node.attributes["scales"]) if node.opset < 9 else _floats(node.constant(1))
     axes = _resizings(node, x, range(len(x.shape)), scales, resized_by(x.shape, scales))
+    if mode != "nearest":
+        how = Interpolation(mode, "asymmetric")
+        return linear_maps.interpolated(builder, x, axes, lambda axis: interpolation(axis, how), 0.0)
     indices = {axis: nearest(one, "asymmetric", "floor") for axis, one in axes.items()}
     return movement.take(builder, x, indices)
 
@@ -157,8 +188,6 @@ def _resize(node: Node, builder: Builder) -> Value:
     x = node.activation()
     rank = len(x.shape)
     mode = node.text("mode", "nearest")
-    if mode != "nearest":
-        raise RefusalError(f"interpolates by '{mode}'", "use the mode nearest")
     axes = [node.normalised(axis, rank) for axis in node.attributes.get("axes", range(rank))]
     lengths = [x.shape[axis] for axis in axes]
     scales: Sequence[float]
@@ -174,6 +203,15 @@ def _resize(node: Node, builder: Builder) -> Value:
         value = float(node.attributes.get("extrapolation_value", 0.0))
     regions = _regions(node, len(axes)) if coordinates == "tf_crop_and_resize" else {}
     resizings = _resizings(node, x, axes, scales, resized, regions)
+    if mode != "nearest":
+        how = Interpolation(
+            mode,
+            coordinates,
+            float(node.attributes.get("cubic_coeff_a", -0.75)),
+            bool(node.integer("exclude_outside", 0)),
+            bool(node.integer("antialias", 0)),
+        )
+        return linear_maps.interpolated(builder, x, resizings, lambda axis: interpolation(axis, how), value)
     if node.opset < 11 and any(scale < 1 for scale in scales):
         # Resize-10 leaves the rounding open; onnxruntime rounds up where it shrinks.
         indices = {a: nearest(r, coordinates, "ceil" if r.scale < 1 else "floor") for a, r in resizings.items()}
@@ -255,9 +293,13 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "Pad"): _pad,
     ("", "Resize"): _resize,
     ("", "ReverseSequence"): _reverse_sequence,
+    ("", "Scatter"): _scatter_elements,
+    ("", "ScatterElements"): _scatter_elements,
+    ("", "ScatterND"): _scatter_nd,
     ("", "Slice"): _slice,
     ("", "SpaceToDepth"): _space_to_depth,
     ("", "Split"): _split,
+    ("", "TensorScatter"): _tensor_scatter,
     ("", "Tile"): _tile,
     ("", "Upsample"): _upsample,
 }

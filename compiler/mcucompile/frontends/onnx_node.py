@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import onnx
 
 from mcucompile.errors import ModelError
 from mcucompile.frontends.builder import Activation, Builder, Constant, Value
@@ -100,3 +101,15 @@ class Node:
 
 # Returns the node's first output, or all of them.
 Converter = Callable[[Node, Builder], Value | tuple[Value, ...]]
+
+
+def read_by(node: onnx.NodeProto) -> list[str]:
+    """Return the tensors that a node reads, with those that graphs inside of it read from outside."""
+    names = [name for name in node.input if name]
+    for attribute in node.attribute:
+        inside = {value.name for value in (*attribute.g.input, *attribute.g.initializer)}
+        for inner in attribute.g.node:
+            names += [name for name in read_by(inner) if name not in inside]
+            inside.update(inner.output)
+        names += [value.name for value in attribute.g.output if value.name not in inside]
+    return names

@@ -14,6 +14,7 @@ from mcucompile.frontends import (
     arithmetic,
     onnx_convolution,
     onnx_elementwise,
+    onnx_linear_maps,
     onnx_movement,
     onnx_normalization,
     onnx_quantized,
@@ -161,6 +162,8 @@ def _cast(node: Node, _builder: Builder) -> Value:
     to = node.integer("to")
     if to in _FLOATS and x.kind is not Kind.INDEX:
         return x.as_real()
+    if to == TensorProto.BOOL and x.kind is Kind.TRUTH:
+        return x
     if (x.kind is Kind.INDEX and to in {TensorProto.INT32, TensorProto.INT64}) or (
         x.kind is Kind.BYTES and to in _WIDER
     ):
@@ -209,6 +212,7 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     **onnx_similarities.CONVERTERS,
     **onnx_windows.CONVERTERS,
     **onnx_movement.CONVERTERS,
+    **onnx_linear_maps.CONVERTERS,
     **onnx_elementwise.CONVERTERS,
     **onnx_quantized.CONVERTERS,
     **onnx_normalization.CONVERTERS,
@@ -218,7 +222,7 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
 _TRANSFORMS = "Gemm, MatMul, Add, Relu, BatchNormalization, Softmax, ArgMax, Reshape or Transpose"
 _FLOAT_MODEL = "export the float model: mcucompile quantizes it itself"
 _ADVICE = {
-    **dict.fromkeys(("LpPool", "GlobalLpPool", "MaxUnpool", "MaxRoiPool"), "use MaxPool or AveragePool"),
+    **dict.fromkeys(("MaxUnpool", "MaxRoiPool"), "use MaxPool or AveragePool"),
     **dict.fromkeys(("Trunc", "DynamicQuantizeMatMul", "MatMulIntegerToFloat"), _FLOAT_MODEL),
     **dict.fromkeys(("If", "Loop", "Scan"), "export the model without control flow"),
     "RNN": "use LSTM or GRU",

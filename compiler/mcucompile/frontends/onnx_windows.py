@@ -1,17 +1,35 @@
 """Pooling and reductions of ONNX, all opsets."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Protocol
 
 from mcucompile.errors import ModelError
 from mcucompile.frontends import windows
-from mcucompile.frontends.builder import Builder, Value
+from mcucompile.frontends.builder import Activation, Builder, Value
 from mcucompile.frontends.convolution import Slide
 from mcucompile.frontends.onnx_convolution import slide_of
 from mcucompile.frontends.onnx_node import Converter, Node
 
-_FUNCTIONS: Mapping[str, str] = {
-    "ReduceMean": "mean", "ReduceSum": "sum", "ReduceL1": "magnitudes", "ReduceMax": "max", "ReduceMin": "min",
-}  # fmt: skip
+
+class _Reduction(Protocol):
+    """Reduces some axes, counted from the front."""
+
+    def __call__(self, builder: Builder, x: Activation, axes: Iterable[int], *, keep: bool) -> Activation: ...
+
+
+_REDUCTIONS: Mapping[str, _Reduction] = {
+    "ReduceL1": partial(windows.reduce, function="magnitudes"),
+    "ReduceL2": partial(windows.norm, p=2),
+    "ReduceLogSum": windows.log_sum,
+    "ReduceLogSumExp": windows.log_sum_exp,
+    "ReduceMax": partial(windows.reduce, function="max"),
+    "ReduceMean": partial(windows.reduce, function="mean"),
+    "ReduceMin": partial(windows.reduce, function="min"),
+    "ReduceProd": windows.product,
+    "ReduceSum": partial(windows.reduce, function="sum"),
+    "ReduceSumSquare": windows.square_sum,
+}
 
 
 def _window(node: Node) -> tuple[tuple[int, ...], Slide]:
@@ -40,7 +58,18 @@ def _global_pool(function: str) -> Converter:
     return lambda node, builder: windows.global_pool(builder, node.activation(), function)
 
 
-def _reduce(function: str) -> Converter:
+def _lp_pool(node: Node, builder: Builder) -> Value:
+    kernel, slide = _window(node)
+    ceil = bool(node.integer("ceil_mode", 0))
+    return windows.lp_pool(builder, node.activation(), kernel, slide, node.integer("p", 2), ceil=ceil)
+
+
+def _global_lp_pool(node: Node, builder: Builder) -> Value:
+    x = node.activation()
+    return windows.norm(builder, x, range(2, len(x.shape)), node.integer("p", 2), keep=True)
+
+
+def _reduce(reduction: _Reduction) -> Converter:
     def convert(node: Node, builder: Builder) -> Value:
         x = node.activation()
         rank = len(x.shape)
@@ -49,9 +78,9 @@ def _reduce(function: str) -> Converter:
         if len(node.inputs) > 1 and node.inputs[1] is not None:
             given = node.integers(1)
         if not given and node.integer("noop_with_empty_axes", 0):
-            return windows.reduce(builder, x, (), function, keep=True)
+            return reduction(builder, x, (), keep=True)
         axes = [node.normalised(axis, rank) for axis in given] or range(rank)
-        return windows.reduce(builder, x, axes, function, keep=bool(node.integer("keepdims", 1)))
+        return reduction(builder, x, axes, keep=bool(node.integer("keepdims", 1)))
 
     return convert
 
@@ -59,7 +88,9 @@ def _reduce(function: str) -> Converter:
 CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "AveragePool"): _average_pool,
     ("", "GlobalAveragePool"): _global_pool("mean"),
+    ("", "GlobalLpPool"): _global_lp_pool,
     ("", "GlobalMaxPool"): _global_pool("max"),
+    ("", "LpPool"): _lp_pool,
     ("", "MaxPool"): _max_pool,
-    **{("", name): _reduce(function) for name, function in _FUNCTIONS.items()},
+    **{("", name): _reduce(reduction) for name, reduction in _REDUCTIONS.items()},
 }

@@ -4,11 +4,16 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from mcucompile.errors import ModelError
 from mcucompile.frontends.builder import Activation, Builder, Kind
 from mcucompile.frontends.convolution import Slide, as_image, as_planes, window_of
+from mcucompile.frontends.movement import concat, slices
 from mcucompile.frontends.refusals import RefusalError
-from mcucompile.ops import AveragePool, MaxPool, Reduce
+from mcucompile.ir import Shape
+from mcucompile.ops import Add, AveragePool, Lookup, MaxPool, Multiply, Reduce
+from mcucompile.ops.formula import Step, applied
 from mcucompile.ops.reduce import EXTREMES
 
 # Of all windows along one axis together: a few bytes of a hostile file can ask for any number.
@@ -70,14 +75,81 @@ def reduce(builder: Builder, x: Activation, axes: Iterable[int], function: str, 
     else:
         builder.require_real(x)
     reduced = set(axes)
-    shape = tuple(n for axis, n in enumerate(x.shape) if axis not in reduced)
-    kept = tuple(1 if axis in reduced else n for axis, n in enumerate(x.shape)) if keep else shape
+    shape, kept = (_reduced(x.shape, reduced, keep=stays) for stays in (False, keep))
     count = math.prod(x.shape[axis] for axis in reduced)
     if count == 1 and function != "magnitudes":
         return builder.reshape(x, kept)
     lanes = _lanes(builder, x, reduced)
     y = builder.reshape(replace(builder.emit(Reduce, (lanes,), function=function), kind=x.kind), shape)
     return builder.reshape(y, kept)
+
+
+def lp_pool(builder: Builder, x: Activation, kernel: Sequence[int], slide: Slide, p: int, *, ceil: bool) -> Activation:
+    """Return the p-norm of each window, from its mean; arguments as of `max_pool`."""
+    powers = _power(builder, x, p)
+    mean = average_pool(builder, powers, kernel, slide, ceil=ceil, count_padding=True)
+    # Padding is counted, so that every window has as many elements.
+    total = builder.affine(mean, np.array(float(math.prod(kernel))), np.zeros(()))
+    return _root(builder, total, p)
+
+
+def norm(builder: Builder, x: Activation, axes: Iterable[int], p: int, *, keep: bool) -> Activation:
+    """Return the p-norm over some axes; arguments as of `reduce`."""
+    return _root(builder, reduce(builder, _power(builder, x, p), axes, "sum", keep=keep), p)
+
+
+def square_sum(builder: Builder, x: Activation, axes: Iterable[int], *, keep: bool) -> Activation:
+    """Return the sum of the squares over some axes; arguments as of `reduce`."""
+    return reduce(builder, _power(builder, x, 2), axes, "sum", keep=keep)
+
+
+def log_sum(builder: Builder, x: Activation, axes: Iterable[int], *, keep: bool) -> Activation:
+    """Return the logarithm of the sum over some axes; arguments as of `reduce`."""
+    return builder.emit(Lookup, (reduce(builder, x, axes, "sum", keep=keep),), formula=applied("log"))
+
+
+def log_sum_exp(builder: Builder, x: Activation, axes: Iterable[int], *, keep: bool) -> Activation:
+    """Return log(sum(exp(x))) over some axes as max(x) - max(log_softmax(x)); arguments as of `reduce`."""
+    builder.require_real(x)
+    shape = _reduced(x.shape, axes, keep=keep)
+    lanes = _lanes(builder, x, set(axes))
+    shares = builder.softmax(lanes, 1, logarithm=True)
+    largest, share = (reduce(builder, values, (1,), "max", keep=False) for values in (lanes, shares))
+    return builder.reshape(builder.pair(Add, largest, share, subtracts=True), shape)
+
+
+def product(builder: Builder, x: Activation, axes: Iterable[int], *, keep: bool) -> Activation:
+    """Return the product over some axes, one half times the other until one is left; arguments as of `reduce`."""
+    builder.require_real(x)
+    shape = _reduced(x.shape, axes, keep=keep)
+    y = _lanes(builder, x, set(axes))
+    while (count := y.shape[1]) > 1:
+        half = count // 2
+        low, high = (slices(builder, y, {1: part}) for part in (slice(half), slice(half, 2 * half)))
+        pairs = builder.pair(Multiply, low, high)
+        y = concat(builder, [pairs, slices(builder, y, {1: slice(2 * half, None)})], 1) if count % 2 else pairs
+    return builder.reshape(y, shape)
+
+
+def _power(builder: Builder, x: Activation, p: int) -> Activation:
+    builder.require_real(x)
+    if p < 1:
+        raise RefusalError(f"takes the norm with p={p}", "use a positive p")
+    magnitude = applied("abs")
+    formula = magnitude if p == 1 else (*magnitude, Step("power", (float(p),)))
+    return builder.emit(Lookup, (x,), part="_power", formula=formula)
+
+
+def _root(builder: Builder, x: Activation, p: int) -> Activation:
+    formula = applied("sqrt") if p == 2 else applied("power", 1 / p)
+    return x if p == 1 else builder.emit(Lookup, (x,), part="_root", formula=formula)
+
+
+def _reduced(shape: Shape, axes: Iterable[int], *, keep: bool) -> Shape:
+    reduced = set(axes)
+    if keep:
+        return tuple(1 if axis in reduced else n for axis, n in enumerate(shape))
+    return tuple(n for axis, n in enumerate(shape) if axis not in reduced)
 
 
 def global_pool(builder: Builder, x: Activation, function: str) -> Activation:

@@ -153,6 +153,8 @@ FUNCTIONS: Mapping[str, Function] = {
     "leaky_relu": Function(1, 1, lambda x, alpha: np.where(x < 0, alpha * x, x)),
     "log": Function(1, 0, np.log),
     "mish": Function(1, 0, lambda x: x * np.tanh(_softplus(x))),
+    "is_positive": Function(1, 0, lambda x: np.where(x > 0, 1.0, 0.0)),
+    "is_zero": Function(1, 0, lambda x: np.where(x == 0, 1.0, 0.0)),
     "power": Function(1, 1, np.power),
     "reciprocal": Function(1, 0, np.reciprocal),
     "round": Function(1, 0, np.round),

@@ -2,6 +2,7 @@
 
 from mcucompile.ir import Graph, Pass
 from mcucompile.passes.check_accumulators import check_accumulators
+from mcucompile.passes.copy_input import copy_input
 from mcucompile.passes.fold_affine import fold_affine
 from mcucompile.passes.fuse_lookups import fuse_lookups
 from mcucompile.passes.fuse_relu import fuse_relu
@@ -28,7 +29,8 @@ REAL_PASSES: tuple[Pass, ...] = (
     fuse_lookups,  # after both: a layer takes in a scale or a rectifier for nothing
     remove_views,  # last of those that move: hoisting leaves views beside views
     share_scales,  # after folding: what it adds would be folded
-    give_formats,  # last: what the model rounds stays apart until nothing moves any more
+    give_formats,  # then: what the model rounds stays apart until nothing moves any more
+    copy_input,  # last: no pass may find that a copy does nothing
 )
 
 
