@@ -11,7 +11,7 @@ every one of its outputs,
   * the model compiles for the host with int8 weights and activations, calibrated on samples around the test's input;
   * the C program equals the integer reference in every layer, for the samples and for random codes;
   * the dequantized result differs from the float execution, root mean square, by at most ERROR_BOUND of its range or
-    one step of its format, whichever is more.
+    one step of its format, whichever is more; of indices and truth values (0 and 1) at most WRONG_BOUND differ.
 
 Writes benchmarks/results/conformance.json: what passed, and the others grouped by reason. "outside" is no static,
 small network on real numbers, "refused" is not covered, "inaccurate" is right in float but beyond 8 bits, "wrong"
@@ -40,7 +40,8 @@ from mcucompile.errors import UserError
 from mcucompile.frontends.onnx import graph_from_model
 from mcucompile.ir import Array, Format
 from mcucompile.ops import ArgMax
-from mcucompile.project import devices, load_project
+from mcucompile.project import load_project
+from mcucompile.targets.host import open_host
 from mcucompile.verify import verify_devices
 from onnx import numpy_helper
 from onnx.backend.test.case.test_case import TestCase
@@ -55,8 +56,8 @@ HALF_TOLERANCE = 2e-3
 # Some tests write their expected outputs with this many decimals.
 DECIMALS = 4
 ERROR_BOUND = 0.05
-# Of an index: the share of samples whose index differs, since quantization makes ties.
-INDEX_BOUND = 0.1
+# Of an index or a truth value: the share that differs, since quantization makes ties.
+WRONG_BOUND = 0.1
 # Larger tests take long and show nothing that smaller ones do not.
 MAXIMUM_VALUES = 1 << 16
 SAMPLES = 24
@@ -147,8 +148,8 @@ def _models(case: TestCase) -> list[tuple[onnx.ModelProto, Array, Array]]:
     inputs, outputs = (_arrays(values) for values in case.data_sets[0])
     if sum(values.size for values in (*inputs, *outputs)) > MAXIMUM_VALUES:
         raise _OutsideError(f"more than {MAXIMUM_VALUES:,} values")
-    if any(values.dtype.kind not in "fiu" for values in outputs) or not all(values.size for values in outputs):
-        raise _OutsideError("an output of truth values, or an empty one")
+    if not all(values.size for values in outputs):
+        raise _OutsideError("an empty output")
     if not all(np.isfinite(values).all() for values in (*inputs, *outputs)):
         raise _OutsideError("values that are not finite")
     usable = [
@@ -219,6 +220,8 @@ def _try(directory: Path, model: onnx.ModelProto, given: Array, expected: Array)
     samples = _samples(given)
     compiled = compile_model(path, target="host", samples=samples, output=directory / "project")
     _verify(directory / "project", samples)
+    if expected.dtype == bool or isinstance(compiled.graph.producer(compiled.graph.result.name), ArgMax):
+        return _share_wrong(compiled, samples), len(compiled.layers)
     return _error(compiled, samples), len(compiled.layers)
 
 
@@ -233,25 +236,33 @@ def _samples(given: Array) -> Array:
     return np.stack(samples).astype(np.float32 if given.dtype.kind == "f" else given.dtype)
 
 
+def _share_wrong(compiled: Compiled, samples: Array) -> float:
+    """Return the share of indices or truth values that are not those of the float execution, or refuse it."""
+    found, exact = _results(compiled, samples)
+    wrong = float(np.mean(np.round(found) != exact))
+    if wrong > WRONG_BOUND:
+        raise _InaccurateError(f"more than {100 * WRONG_BOUND:.0f} % of the indices or truth values differ")
+    return wrong
+
+
 def _error(compiled: Compiled, samples: Array) -> float:
     """Return how far the dequantized results are from the float execution, or say that it is too far."""
+    found, exact = _results(compiled, samples)
+    error = float(np.sqrt(np.mean(np.square(found - exact))))
+    extent = float(exact.max() - exact.min())
+    if error > max(ERROR_BOUND * extent, compiled.graph.result.stored.scale):
+        raise _InaccurateError(f"off by more than {100 * ERROR_BOUND:.0f} % of the range")
+    return error / extent if extent else 0.0
+
+
+def _results(compiled: Compiled, samples: Array) -> tuple[Array, Array]:
+    """Return the dequantized results of the integer reference and those of the float execution."""
     source, result = compiled.graph.input.stored, compiled.graph.result
     codes = samples.astype(np.int64) if samples.dtype.kind in "iu" else source.quantize(samples)
     found = result.stored.dequantize(compiled.graph.run(codes))
     # A model that gives its formats is compared from what its input's codes mean.
     reals = samples if compiled.real.input.format is None else source.dequantize(codes)
-    exact = compiled.real.run(reals.astype(np.float32)).astype(np.float64)
-    producers = {op.output: op for op in compiled.graph.ops}
-    if isinstance(producers.get(result.name), ArgMax):
-        wrong = float(np.mean(found != exact))
-        if wrong > INDEX_BOUND:
-            raise _InaccurateError(f"more than {100 * INDEX_BOUND:.0f} % of the indices differ")
-        return wrong
-    error = float(np.sqrt(np.mean(np.square(found - exact))))
-    extent = float(exact.max() - exact.min())
-    if error > max(ERROR_BOUND * extent, result.stored.scale):
-        raise _InaccurateError(f"off by more than {100 * ERROR_BOUND:.0f} % of the range")
-    return error / extent if extent else 0.0
+    return found, compiled.real.run(reals.astype(np.float32)).astype(np.float64)
 
 
 def _verify(directory: Path, samples: Array) -> None:
@@ -262,7 +273,8 @@ def _verify(directory: Path, samples: Array) -> None:
     codes = samples.astype(np.int64) if samples.dtype.kind in "iu" else source.quantize(samples)
     any_codes = random.integers(source.minimum, source.maximum + 1, (RANDOM_INPUTS, *project.graph.input.shape))
     inputs = np.concatenate([codes, any_codes])
-    checked = verify_devices(project.graph, inputs, devices(project, "host"), model_hash=project.digest)
+    host = ("host", lambda: open_host(project.elf))
+    checked = verify_devices(project.graph, inputs, [host], model_hash=project.digest)
     if not checked.ok:
         raise _WrongError("C differs from the reference")
 

@@ -8,6 +8,7 @@ import numpy as np
 from mcucompile.errors import SamplesError
 from mcucompile.ir import Array, Format, Graph, Tensor
 from mcucompile.lowering import best_format, chooses_formats
+from mcucompile.ops import Softmax
 
 MAX_SAMPLES = 256
 _MAX_BYTES = 1 << 28
@@ -50,7 +51,22 @@ def calibrate(graph: Graph, samples: Array | None) -> Calibration:
                 "overflows float32 on the samples",
                 "check that samples and weights have the sizes that the network was trained with",
             )
+    for op in graph.ops:
+        if isinstance(op, Softmax):
+            _unmask(graph, values, op)
     return Calibration(format_, values, guessed, codes)
+
+
+def _unmask(graph: Graph, values: dict[str, Array], softmax: Softmax) -> None:
+    """Bring masked values of a Softmax's input near to the others, so that its format has steps for those."""
+    (name,) = softmax.inputs
+    seen = softmax.seen(values[name])
+    while len(graph.consumers(name)) == 1 and name not in graph.outputs:
+        values[name] = seen.reshape(values[name].shape)
+        producer = graph.producer(name)
+        if producer is None or not producer.is_view:
+            break
+        (name,) = producer.inputs
 
 
 def input_format(tensor: Tensor, samples: Array) -> Format:

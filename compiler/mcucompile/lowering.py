@@ -18,6 +18,8 @@ from mcucompile.precise import Target, narrow_requantization, precise_requantiza
 MULTIPLIER_WIDTH = 4
 # A result that leaves the model keeps 16 significant bits, stored as int32: no ties between classes.
 RESULT_STEPS = 1 << 15
+# What infinity is in a graph of reals, whose values stay finite.
+MASKED = 1e9
 _CLIPS = np.linspace(1.0, 0.5, 26)
 # A clip is measured on this many values at most; more do not change which one is best.
 _MEASURED_VALUES = 1 << 16

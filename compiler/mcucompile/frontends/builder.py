@@ -14,7 +14,7 @@ from mcucompile.frontends.dequantized import output_steps
 from mcucompile.frontends.names import UniqueNames, short_name
 from mcucompile.frontends.refusals import RefusalError
 from mcucompile.ir import Format, Graph, Op, Shape, Source, Tensor, build_graph
-from mcucompile.lowering import RealOp
+from mcucompile.lowering import MASKED, RealOp
 from mcucompile.ops import Affine, ArgMax, Dense, FakeQuantize, FourView, LogSoftmax, Relu, Reshape, Softmax, Transpose
 
 # No board here has the flash or the RAM for this many numbers; it bounds what a hostile file can ask for.
@@ -151,8 +151,12 @@ class Builder:
         )
 
     def affine(self, x: Activation, scale: Constant, offset: Constant) -> Activation:
-        """Return x * scale + offset, both broadcast to x's shape; the axes along which they vary become one."""
+        """Return x * scale + offset, both broadcast to x's shape; the axes along which they vary become one.
+
+        An infinite offset, which masks what a Softmax shall not see, becomes MASKED.
+        """
         self.require_real(x)
+        offset = np.where(np.isinf(offset), np.sign(offset) * MASKED, offset)
         try:
             fits = np.broadcast_shapes(scale.shape, offset.shape, x.shape) == x.shape
         except ValueError:

@@ -63,7 +63,10 @@ class Affine(RealOp):
             raise QuantizationError(self.source, "a constant is not a finite number", "re-train or repair the model")
         format_ = lowering.output_format(signed=not self.relu)
         sign, gain = scaling(scale, source, format_)
-        bias = self.offset.astype(np.float64) / (gain * format_.scale) - sign * source.zero_point
+        # An offset beyond these limits, as a mask has, saturates whatever the input is.
+        reach = format_.maximum - format_.minimum + gain * (source.maximum - source.minimum)
+        offset = np.clip(self.offset.astype(np.float64) / format_.scale, -reach, reach)
+        bias = offset / gain - sign * source.zero_point
         bounds = np.sort(np.stack([sign * source.minimum, sign * source.maximum]), axis=0)
         requantize = lowering.requantize_to(
             format_,

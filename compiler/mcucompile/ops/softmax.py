@@ -7,13 +7,15 @@ import numpy as np
 
 from mcucompile.errors import ModelError, QuantizationError
 from mcucompile.ir import Array, Format, Op, Shape, Source
-from mcucompile.lowering import Lowered, Lowering, RealOp
+from mcucompile.lowering import MASKED, Lowered, Lowering, RealOp
 from mcucompile.numerics import INT32_MAX, Int, fraction
 from mcucompile.ops.cordic_function import CordicExponentials, cordic_exponentials
 
 # exp in units of 2**-15: fits uint16, and 65,535 of them fit a uint32 sum.
 TABLE_BITS = 15
 _TABLE_STEPS = 256
+# exp(-10) is a tenth of the smallest step of 8 bits.
+_NOTHING = 10.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,6 +70,14 @@ class Softmax(RealOp):
         x = inputs[0].astype(np.float32)
         e = np.exp(x - x.max(axis=-1, keepdims=True))
         return np.asarray(e / e.sum(axis=-1, keepdims=True), dtype=np.float32)
+
+    def seen(self, x: Array) -> Array:
+        """Return what it needs to see of an input: masked values are small enough if their share is next to nothing."""
+        masked = x < -MASKED / 2
+        if not masked.any():
+            return x
+        top = x.max(axis=-1, keepdims=True)
+        return np.where(masked, np.where(top < -MASKED / 2, 0, top - np.float32(_NOTHING)), x)
 
     def lower(self, lowering: Lowering) -> Lowered:
         """Make the tables for the input's scale. A result has steps of 2**-15, another output 8 or 16 bits."""
