@@ -76,6 +76,7 @@ class Case:
         shape: of one sample, as the IR has it.
         oldest, newest: opsets it exists in.
         dtype: of the samples.
+        tolerance: of values around 1.
     """
 
     model: Callable[[int, np.random.Generator], onnx.ModelProto]
@@ -83,6 +84,7 @@ class Case:
     oldest: int = 7
     newest: int = 1000
     dtype: type = np.float32
+    tolerance: float = 2e-6
 
     def samples(self, random: np.random.Generator, count: int = 3) -> Array:
         """Return random samples, (count, *shape)."""

@@ -9,6 +9,7 @@ from models_factory import Array, Case, make_model, node
 from onnx import TensorProto, helper
 from onnx.helper import make_node
 from onnx_cases_elementwise import ELEMENTWISE_CASES
+from onnx_cases_linear_maps import LINEAR_MAP_CASES
 from onnx_cases_movement import MOVEMENT_CASES
 from onnx_cases_recurrent import RECURRENT_CASES
 from onnx_cases_similarities import SIMILARITY_CASES
@@ -373,6 +374,7 @@ CASES: dict[str, Case] = {
     "function": Case(_function, (1, 2, 3), oldest=13),
     "mlp": Case(_mlp, (1, 4, 5), dtype=np.uint8),
     **WINDOW_CASES,
+    **LINEAR_MAP_CASES,
     **MOVEMENT_CASES,
     **ELEMENTWISE_CASES,
     **RECURRENT_CASES,

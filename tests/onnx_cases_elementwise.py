@@ -17,6 +17,7 @@ _INTO_DOMAIN = {
     "Sqrt": ("Abs", ()),
     "Reciprocal": ("Abs", ("above",)),
 }
+_BATCH = np.random.default_rng(6).normal(size=(2, 4, 5)).astype(np.float32)
 _CONSTANTS: dict[str, Array] = {"half": np.float32(0.5), "above": np.float32(1.25)}
 
 
@@ -94,7 +95,10 @@ def _prelu(shape: tuple[int, ...], slope: tuple[int, ...]) -> Case:
 
 def _where(x: tuple[int, ...], condition: tuple[int, ...], *, left: bool, both: bool = False) -> Case:
     def model(opset: int, random: Random) -> onnx.ModelProto:
-        constants = {"m": random.random(condition) < 0.5, "c": random.normal(size=x[-1:]).astype(np.float32)}
+        mask = random.random(condition) < 0.5
+        # Both values: what is always chosen needs no operator.
+        mask.flat[0], mask.flat[-1] = True, False
+        constants = {"m": mask, "c": random.normal(size=x[-1:]).astype(np.float32)}
         nodes = [node("Tanh", "x", "t"), node("Where", "m t x" if both else "m x c" if left else "m c x")]
         return make_model(nodes, x, constants, opset=opset)
 
@@ -108,6 +112,34 @@ def _norm(op_type: str, x: tuple[int, ...], *constants: tuple[int, ...], oldest:
         return make_model([node(op_type, " ".join(["x", *names]), **attributes)], x, values, opset=opset)
 
     return Case(model, x, oldest)
+
+
+def _where_compared(op_type: str, oldest: int) -> Case:
+    """Chosen by a comparison of two activations, equal in a third of all elements."""
+
+    def model(opset: int, _random: Random) -> onnx.ModelProto:
+        nodes = [
+            node("Relu", "x", "r"),
+            node(op_type, "r x", "c"),
+            node("Not", "c", "n"),
+            node("Where", "n half x"),
+        ]
+        return make_model(nodes, (2, 9), {"half": np.float32(0.5)}, opset=opset)
+
+    return Case(model, (2, 9), oldest)
+
+
+def _where_both(op_type: str) -> Case:
+    """Chosen by two comparisons, and a cast of truth values."""
+
+    def model(opset: int, _random: Random) -> onnx.ModelProto:
+        nodes = [
+            node("Greater", "x low", "a"), node("Less", "x high", "b"), node(op_type, "a b", "c"),
+            node("Where", "c x low", "d"), node("Cast", "c", "e", to=onnx.TensorProto.FLOAT), node("Add", "d e"),
+        ]  # fmt: skip
+        return make_model(nodes, (2, 9), {"low": np.float32([[-0.5], [0.5]]), "high": np.float32(1)}, opset=opset)
+
+    return Case(model, (2, 9), 9)
 
 
 ELEMENTWISE_CASES: dict[str, Case] = {
@@ -156,6 +188,19 @@ ELEMENTWISE_CASES: dict[str, Case] = {
     "where_right": _where((2, 3), (3,), left=False),
     "where_enlarged": _where((1, 3), (4, 3), left=True),
     "where_both": _where((2, 3), (2, 1), left=True, both=True),
+    **{
+        f"where_{op_type.lower()}": _where_compared(op_type, oldest)
+        for op_type, oldest in (
+            ("Equal", 11), ("Greater", 9), ("GreaterOrEqual", 12), ("Less", 9), ("LessOrEqual", 12),
+        )
+    },
+    **{f"where_{op_type.lower()}": _where_both(op_type) for op_type in ("And", "Or", "Xor")},
+    "where_uniform": Case(
+        lambda opset, _random: make_model(
+            [node("Where", "c x zero")], (1, 3), {"c": np.array([[True], [True]]), "zero": np.float32(0)}, opset=opset
+        ),
+        (1, 3), 9,
+    ),
     "add_enlarging": _several("Add", (1, 3), constant=np.float32([[1], [2]])),
     "softmax_middle": _norm("Softmax", (2, 3, 4), oldest=13, axis=1),
     "log_softmax": _norm("LogSoftmax", (2, 7), axis=1),
@@ -173,6 +218,12 @@ ELEMENTWISE_CASES: dict[str, Case] = {
     "matmul_activations": _several("MatMul", (2, 3, 4), (2, 4, 5)),
     "matmul_one_batch": _several("MatMul", (2, 3, 4), (4, 5)),
     "matmul_two_batches": _several("MatMul", (2, 1, 3, 4), (3, 4, 2)),
+    "matmul_constant_batch": _several("MatMul", (2, 3, 4), constant=_BATCH),
+    "matmul_constant_batches": _several("MatMul", (1, 3, 4), constant=np.stack([_BATCH, -_BATCH])),
+    "matmul_constant_vector": _several("MatMul", (4,), constant=_BATCH),
+    "matmul_constant_batch_left": Case(
+        lambda opset, _random: make_model([node("MatMul", "c x")], (2, 5, 3), {"c": _BATCH}, opset=opset), (2, 5, 3)
+    ),
     "matmul_vectors": _several("MatMul", (4,), (4,)),
     "matmul_vector_matrix": _several("MatMul", (4,), (3, 4, 2)),
     "gemm_activations": _several("Gemm", (2, 3), (3, 4), constant=None, oldest=11),

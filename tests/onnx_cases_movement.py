@@ -97,6 +97,19 @@ def _concat(axis: int, *others: str, shape: tuple[int, ...] = (2, 3, 4)) -> Case
     return Case(model, shape, 11 if axis < 0 else 7)
 
 
+def _scattered(op_type: str, indices: list[list[int]], oldest: int, **attributes: Any) -> Case:
+    """Constants written into an input of shape (5, 5)."""
+    places = np.array(indices)
+
+    def model(opset: int, random: np.random.Generator) -> onnx.ModelProto:
+        updates = random.normal(size=places.shape if op_type == "ScatterElements" else len(places))
+        constants = {"i": places, "u": updates.astype(np.float32)}
+        return make_model([node(op_type, "x i u", **attributes)], (5, 5), constants, opset=opset)
+
+    return Case(model, (5, 5), oldest)
+
+
+_REALS = np.float32([[0.5, -2.0]])
 _ROUNDINGS = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 _COORDINATES = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric")
 MOVEMENT_CASES: dict[str, Case] = {
@@ -126,6 +139,24 @@ MOVEMENT_CASES: dict[str, Case] = {
     "gather_first": _case("Gather", (3, 5), {"i": np.array([2, 0], np.int32)}, 7, "x i"),
     "gather_elements": _case("GatherElements", (3, 5), {"i": np.array([[0, -1], [2, 2]])}, 11, "x i", axis=1),
     "gather_nd": _case("GatherND", (3, 5, 2), {"i": np.array([[[0, -1]], [[2, 2]]])}, 11, "x i"),
+    "scatter": Case(
+        lambda opset, _random: make_model(
+            [node("Scatter", "x i u", axis=1)], (2, 5), {"i": np.array([[1, 4]]), "u": _REALS}, opset=opset
+        ),
+        (2, 5), 9, 10,
+    ),
+    "scatter_elements": _scattered("ScatterElements", [[1, -1], [0, 0]], 11, axis=1),
+    "scatter_elements_add": _scattered("ScatterElements", [[1, 4], [0, 0]], 16, axis=1, reduction="add"),
+    "scatter_elements_mul": _scattered("ScatterElements", [[1, 4], [0, 0]], 16, axis=0, reduction="mul"),
+    "scatter_nd": _scattered("ScatterND", [[1, 4], [0, -2]], 11),
+    "scatter_nd_add": _scattered("ScatterND", [[1, 4], [1, 4]], 16, reduction="add"),
+    "scatter_into_constant": Case(
+        lambda opset, random: make_model(
+            [node("ScatterND", "d i x")], (2, 3),
+            {"d": random.normal(size=(4, 3)).astype(np.float32), "i": np.array([[3], [0]])}, opset=opset,
+        ),
+        (2, 3), 11,
+    ),
     "split": _split(None, 1),
     "split_sizes": _split([1, 3, 2], 1),
     "concat_relu": _concat(1, "relu", "relu"),
@@ -164,6 +195,22 @@ MOVEMENT_CASES: dict[str, Case] = {
     },
     "resize_twice": _resize([1, 1, 2, 2], coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
     "resize_sizes": _resize(sizes=[1, 4, 9, 3]),
+    **{
+        f"resize_{mode}_{coordinates}": _resize(
+            sizes=[1, 4, 10, 5], mode=mode, coordinate_transformation_mode=coordinates
+        )
+        for mode in ("linear", "cubic")
+        for coordinates in _COORDINATES
+    },
+    "resize_linear_scales": _resize([1, 1, 1.7, 0.6], mode="linear"),
+    "resize_cubic_inside": _resize([1, 1, 1.7, 0.6], mode="cubic", exclude_outside=1, cubic_coeff_a=-0.5),
+    "resize_linear_antialias": _resize([1, 1, 0.4, 0.5], oldest=18, mode="linear", antialias=1),
+    "upsample_linear": Case(
+        lambda opset, _random: make_model(
+            [node("Upsample", "x s", mode="linear")], _IMAGE, {"s": np.array([1, 1, 2, 2], np.float32)}, opset=opset
+        ),
+        _IMAGE, 9, 9,
+    ),
     "resize_symmetric": _resize([1, 1, 1.7, 0.6], oldest=19, coordinate_transformation_mode="half_pixel_symmetric"),
     "resize_not_larger": Case(
         lambda opset, _random: make_model(

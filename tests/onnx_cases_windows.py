@@ -9,10 +9,13 @@ from models_factory import Case, make_model, node
 _IMAGE = (2, 3, 8, 7)
 
 
-def _plain(op_type: str, shape: tuple[int, ...], oldest: int = 7, **attributes: Any) -> Case:
+def _plain(op_type: str, shape: tuple[int, ...], oldest: int = 7, newest: int = 1000, **attributes: Any) -> Case:
     """An operator with attributes only."""
     return Case(
-        lambda opset, _random: make_model([node(op_type, "x", **attributes)], shape, opset=opset), shape, oldest
+        lambda opset, _random: make_model([node(op_type, "x", **attributes)], shape, opset=opset),
+        shape,
+        oldest,
+        newest,
     )
 
 
@@ -32,7 +35,16 @@ def _reduced(op_type: str, shape: tuple[int, ...], axes: list[int] | None, **att
     return Case(model, shape, oldest)
 
 
-_REDUCTIONS = ("ReduceMean", "ReduceSum", "ReduceL1", "ReduceMax", "ReduceMin")
+_REDUCTIONS = (
+    "ReduceMean", "ReduceSum", "ReduceL1", "ReduceL2", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSumSquare",
+    "ReduceLogSumExp",
+)  # fmt: skip
+
+
+def _log_sum(opset: int, _random: np.random.Generator) -> onnx.ModelProto:
+    return make_model([node("Abs", "x", "a"), node("ReduceLogSum", "a")], (2, 3, 4), opset=opset)
+
+
 WINDOW_CASES: dict[str, Case] = {
     "max_pool": _plain("MaxPool", _IMAGE, kernel_shape=[2, 2], strides=[2, 2]),
     "max_pool_1d": _plain("MaxPool", (1, 3, 9), kernel_shape=[3], strides=[2], pads=[1, 1]),
@@ -72,6 +84,14 @@ WINDOW_CASES: dict[str, Case] = {
     "global_max_pool": _plain("GlobalMaxPool", _IMAGE),
     **{f"{op.lower()}_all": _reduced(op, (2, 3, 4), None) for op in _REDUCTIONS},
     **{f"{op.lower()}_middle": _reduced(op, (2, 3, 4), [1], keepdims=0) for op in _REDUCTIONS},
+    "reduce_log_sum": Case(_log_sum, (2, 3, 4)),
+    "reduce_log_sum_exp_apart": _reduced("ReduceLogSumExp", (2, 3, 4), [0, 2]),
+    "reduce_product_odd": _reduced("ReduceProd", (2, 7), [1], keepdims=0),
+    "lp_pool": _plain("LpPool", _IMAGE, kernel_shape=[3, 2], strides=[2, 1], pads=[1, 0, 1, 1]),
+    "lp_pool_1": _plain("LpPool", (1, 3, 9), kernel_shape=[3], p=1),
+    "lp_pool_3": _plain("LpPool", (1, 3, 9), kernel_shape=[3], p=3),
+    "global_lp_pool": _plain("GlobalLpPool", _IMAGE, newest=21),
+    "global_lp_pool_3": _plain("GlobalLpPool", _IMAGE, newest=21, p=3),
     "reduce_mean_last": _reduced("ReduceMean", (2, 3, 4), [-1]),
     "reduce_mean_image": _reduced("ReduceMean", _IMAGE, [2, 3], keepdims=0),
     "reduce_mean_apart": _reduced("ReduceMean", _IMAGE, [1, 3]),

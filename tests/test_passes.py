@@ -9,7 +9,7 @@ from graphs_convolution import conv
 from mcucompile.calibrate import calibrate
 from mcucompile.encodings import Weights
 from mcucompile.errors import ModelError, QuantizationError
-from mcucompile.ir import Format, Graph, Tensor, verify
+from mcucompile.ir import Format, Graph, Tensor, build_graph, verify
 from mcucompile.numerics import Requantization
 from mcucompile.ops import Affine, Dense, IntegerDense, Reduce, Relu, Reshape, Take, Transpose
 from mcucompile.ops.window import Window
@@ -197,3 +197,12 @@ def test_scales_and_rectifiers_pass_through_copies() -> None:
 def test_scales_that_differ_within_a_channel_stay() -> None:
     _, simple = _double((0,) * 4 + (1,) * 4 + (1,) * 4)
     assert [op.kind for op in simple.layers] == ["conv", "transpose", "take", "affine"]
+
+
+@pytest.mark.parametrize("ops", [(), (_view("v", "x", (24,)),)])
+def test_a_network_of_views_copies_its_input(ops: tuple[Reshape, ...]) -> None:
+    output = ops[-1].output if ops else "x"
+    simplified = simplify(build_graph("g", (Tensor("x", (2, 3, 4)),), (output,), ops, SOURCE))
+    samples = np.random.default_rng(0).normal(size=(5, 2, 3, 4)).astype(np.float32)
+    assert [type(op) for op in simplified.layers] == [Take]
+    assert np.array_equal(simplified.run(samples).reshape(samples.shape), samples)

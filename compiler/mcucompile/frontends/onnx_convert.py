@@ -188,7 +188,8 @@ class NodeReader:
         if not is_known:
             reason = "is not supported" if domain == "" else f"of domain '{label(domain)}' is not supported"
             raise RefusalError(reason, advice(node.op_type))
-        if domain != "":
+        # The checker does not know what the graphs inside of an If may read.
+        if domain != "" or node.op_type == "If":
             return
         context = checker.C.CheckerContext()
         context.ir_version = onnx.IR_VERSION
