@@ -28,7 +28,7 @@ def _with(
         shape,
         oldest,
         newest,
-        tolerance=1e-5,
+        tolerance=3e-5,
     )
 
 

@@ -68,7 +68,8 @@ def test_onnx_node_tests() -> None:
             continue
         inputs, (expected, *_) = case.data_sets[0]
         inputs = [np.asarray(values) if isinstance(values, np.generic) else values for values in inputs]
-        if not all(isinstance(values, np.ndarray) for values in (*inputs, expected)):
+        # What the tests compute with 8 bits of mantissa differs by more than the last one.
+        if not all(isinstance(x, np.ndarray) and x.dtype.name != "bfloat16" for x in (*inputs, expected)):
             continue
         for index, values in enumerate(inputs):
             variant = onnx.ModelProto()
@@ -87,7 +88,7 @@ def test_onnx_node_tests() -> None:
             assert actual.shape == expected.shape, case.name
             converted += 1
             covered |= used
-    assert converted >= 100
+    assert converted >= 1000
     assert covered >= operators - {"Cast", "LayerNormalization", "DynamicQuantizeLinear", "Shape", "Size"}
 
 

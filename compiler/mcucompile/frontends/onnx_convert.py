@@ -91,6 +91,13 @@ class NodeReader:
         constants = [value for value in inputs if not isinstance(value, Activation)]
         if domain == "" and len(constants) == len(inputs) and onnx_constants.can_evaluate(node.op_type):
             return (onnx_constants.evaluate(node, self.opsets[""], constants, self.tensors.budget),)
+        return self._converted(node, source, attributes, inputs)
+
+    def _converted(
+        self, node: onnx.NodeProto, source: Source, attributes: dict[str, Any], inputs: Sequence[Value | None]
+    ) -> _Outputs:
+        """Return the outputs of a node by its converter, else by its definition."""
+        domain = canonical_domain(node.domain)
         opset = self.opsets.get(domain, 1)
         if (domain, node.op_type) not in CONVERTERS:
             if domain == "" and has_body(node.op_type, opset):
