@@ -67,11 +67,8 @@ def test_every_output_of_a_layer_normalization() -> None:
 
 
 def test_a_refused_part_is_named_beside_its_node() -> None:
-    attention = helper.make_node(
-        "LinearAttention", ["x", "x", "x"], ["y", "s"], name="lin", q_num_heads=1, kv_num_heads=1
-    )
-    model = make_model([attention], (1, 3, 4), opset=onnx.defs.onnx_opset_version())
-    with pytest.raises(UnsupportedError, match=r"'lin' \(LinearAttention\): its part Scan is not supported"):
+    model = make_model([node("Bernoulli", "x")], (1, 3), opset=22)
+    with pytest.raises(UnsupportedError, match=r"'y_node' \(Bernoulli\): its part RandomUniformLike is not supported"):
         graph_from_model(model)
 
 
