@@ -66,7 +66,7 @@ def bench_project(project: Project, emulator: str, codes: Array) -> Bench:
     if project.board.is_host:
         raise ProjectError(project.directory, "is built for the host", "compile for a board: --target hifive1")
     graph = project.graph
-    core = Core(project.board.has_multiplier and not project.no_multiply)
+    core = Core(project.board.has_multiplier and not project.no_multiply, project.board.core)
     planned = select_kernels(graph, core, parse_kernels(project.kernels, graph))
     totals: list[int] = []
     layers = np.zeros(len(planned), dtype=np.int64)

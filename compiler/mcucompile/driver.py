@@ -308,7 +308,7 @@ def _load(model: Any, example_inputs: tuple[Any, ...] | None) -> tuple[Graph, st
 def _plan(quantized: Quantized, board: Board, options: Options) -> Compiled:
     """Choose kernels and places; row by row if whole tensors seem not to fit."""
     graph = quantized.graph
-    core = Core(board.has_multiplier and not options.no_multiply)
+    core = Core(board.has_multiplier and not options.no_multiply, board.core)
     layers = select_kernels(graph, core, parse_kernels(options.kernels, graph))
     arena = plan_arena(graph)
     compiled = Compiled(

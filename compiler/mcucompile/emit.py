@@ -138,6 +138,7 @@ def headers(model: Model) -> tuple[str, ...]:
         op = planned.layer.op
         if activation_method(op) == "cordic":
             found.add("mcu_cordic.h")
+        found.update(planned.kernel.headers)
         if isinstance(op, IntegerNormalize):
             found.add("mcu_normalize.h")
         if isinstance(op, IntegerRecurrent):
@@ -180,6 +181,7 @@ def _layer(model: Model, index: int, name: str) -> dict[str, Any]:
     context: dict[str, Any] = {
         "name": name,
         "model": graph.name,
+        "no_multiply": model.no_multiply,
         "x_types": tuple(format_.c_type for format_ in layer.formats),
         "y_type": layer.output_format.c_type,
         "title": _comment(_title(planned)),

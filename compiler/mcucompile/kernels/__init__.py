@@ -3,12 +3,14 @@
 Kernels of one operator kind compete on cost; all give the same bits.
 """
 
+from mcucompile.kernels.absolute_differences import AbsoluteDifferences
 from mcucompile.kernels.conv_patches import ConvPatches
 from mcucompile.kernels.dense_bins import DENSE_BINS
 from mcucompile.kernels.dense_quarter_square import DENSE_QUARTER_SQUARE
 from mcucompile.kernels.dense_shift import DENSE_SHIFT
 from mcucompile.kernels.dense_term import DENSE_TERMS
 from mcucompile.kernels.dense_trig import DENSE_TRIG
+from mcucompile.kernels.dual_multiply import DualMultiply
 from mcucompile.kernels.four_view_unrolled import FOUR_VIEW_UNROLLED
 from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
 from mcucompile.kernels.plain import PLAIN_KERNELS
@@ -18,8 +20,14 @@ from mcucompile.kernels.plain_pairs import PAIR_KERNELS
 from mcucompile.kernels.plain_rows import ROW_KERNELS
 from mcucompile.kernels.plain_windows import WINDOW_KERNELS
 from mcucompile.kernels.recurrent import RecurrentKernel
+from mcucompile.kernels.tiles import TileRow, TileRows, TileSums
 
 _SUMS = (*DENSE_TERMS, *DENSE_TRIG, DENSE_SHIFT, DENSE_BINS, DENSE_QUARTER_SQUARE)
+_TILES: tuple[tuple[str, TileSums], ...] = (
+    ("absolute differences", AbsoluteDifferences()),
+    ("dual multiply", DualMultiply(halfwords=False)),
+    ("dual multiply halfwords", DualMultiply(halfwords=True)),
+)
 
 KERNELS: tuple[Kernel, ...] = (
     *_SUMS,
@@ -29,6 +37,8 @@ KERNELS: tuple[Kernel, ...] = (
         for kind in ("lstm", "gru")
         for kernel in _SUMS
     ),
+    *(TileRow(name, "dense", "kernels/tile_row.c.j2", sums) for name, sums in _TILES),
+    *(TileRows(name, kind, "kernels/tile_rows.c.j2", sums) for name, sums in _TILES for kind in ("dense", "conv")),
     FOUR_VIEW_UNROLLED,
     *PLAIN_KERNELS,
     *WINDOW_KERNELS,

@@ -3,11 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from mcucompile.ir import Format, Op, Shape
 
 # What templates receive: plain values, tuples, dataclasses.
 Context = Mapping[str, object]
+_DSP_CORES = ("cortex-m4",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,9 +18,16 @@ class Core:
 
     Attributes:
         has_multiplier: the core multiplies in hardware and the build may use it.
+        name: the instruction set, as a board file names it.
     """
 
     has_multiplier: bool
+    name: str = "host"
+
+    @property
+    def has_dsp(self) -> bool:
+        """Whether it has the DSP extension of Armv7E-M and Armv8-M."""
+        return self.name in _DSP_CORES
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +90,10 @@ class Kernel(ABC):
         name: in reports.
         kind: the operator kind it computes.
         template: relative to templates/.
+        headers: of the runtime that it needs beside the operator's, relative to runtime_c/.
     """
 
+    headers: ClassVar[tuple[str, ...]] = ()
     name: str
     kind: str
     template: str

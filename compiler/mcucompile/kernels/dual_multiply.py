@@ -1,0 +1,81 @@
+"""Products two at a time (SMLAD): x widened to halfwords once for all outputs, the weights in bytes or in halfwords.
+
+Weights in bytes take no instruction to widen one by one: a halfword 256 * a + b holds those of two outputs. Its
+products make 256 * A + B at once; those of its lower byte, sign-extended, make B.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mcucompile.kernels.dense import Sums
+from mcucompile.kernels.kernel import Core
+from mcucompile.kernels.tiles import Tile, Tiled, TileSums, halfwords_as_words, padded
+from mcucompile.numerics import Int
+from mcucompile.ops.linear import weighted_bounds
+
+_HALFWORDS = {
+    1: Tile("MCU_TILE_1X8(NAME, smlad, UNROLLED)", 1, 8, 12),
+    2: Tile("MCU_TILE_2X4(NAME, smlad, UNROLLED)", 2, 4, 11),
+}
+_PAIRS = {
+    1: Tile("MCU_TILE_1X8_PAIRS(NAME, UNROLLED)", 1, 4, 15, 8),
+    2: Tile("MCU_TILE_2X4_PAIRS(NAME, UNROLLED)", 2, 2, 12, 8),
+}
+_LARGEST_BYTE, _LARGEST_HALFWORD = 127, 32767
+# A sum of products by a, of which 24 bits are known.
+_LARGEST_SUM = 2**23 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class DualMultiply(TileSums):
+    """For products by weights of up to 16 bits.
+
+    Attributes:
+        halfwords: the weights are stored in 16 bits; else in 8, two outputs to a halfword.
+    """
+
+    halfwords: bool
+
+    def refusal(self, sums: Sums, core: Core) -> str | None:
+        """Refuse a core without multiplier, other similarities and what does not fit; halfwords where bytes will do."""
+        if not core.has_multiplier:
+            return "needs a multiplier"
+        if sums.similarity != "dot":
+            return "computes dot only"
+        if not _is_small(sums):
+            return "needs inputs of 8 bits, or 16 with a sign"
+        in_bytes = _fit_bytes(sums)
+        if self.halfwords:
+            if in_bytes:
+                return "bytes will do"
+            fits = int(np.abs(sums.weights.values).max()) <= _LARGEST_HALFWORD
+            return None if fits else "needs weights of 16 bits"
+        return None if in_bytes else "needs weights from -127 to 127 and sums of 24 bits"
+
+    def tiled(self, sums: Sums, windows: int) -> Tiled:
+        """Return the weights in the order of the halfwords of x."""
+        values = sums.weights.values
+        convert: tuple[str, ...] = ("",)
+        if sums.input.bits == 8:
+            # A word of bytes x0 x1 x2 x3 becomes the words (x0, x2) and (x1, x3).
+            values = padded(values, 4, 0).reshape(len(values), -1, 2, 2).transpose(0, 1, 3, 2).reshape(len(values), -1)
+            sign = "s8" if sums.input.signed else "u8"
+            convert = (f"mcu_even_{sign}", f"mcu_odd_{sign}")
+        else:
+            values = padded(values, 2, 0)
+        if self.halfwords:
+            return Tiled(_HALFWORDS[windows], halfwords_as_words(values), convert, "", sums.requantize)
+        outputs = np.pad(values, ((0, len(values) % 2), (0, 0)))
+        return Tiled(_PAIRS[windows], halfwords_as_words(256 * outputs[0::2] + outputs[1::2]), convert, "", sums.requantize)
+
+
+def _is_small(sums: Sums) -> bool:
+    return sums.input.bits == 8 or (sums.input.bits == 16 and sums.input.signed)
+
+
+def _fit_bytes(sums: Sums) -> bool:
+    values: Int = sums.weights.values
+    low, high = weighted_bounds(values, sums.input)
+    sums_fit = max(-int(low.min()), int(high.max())) <= _LARGEST_SUM
+    return int(np.abs(values).max()) <= _LARGEST_BYTE and sums_fit
