@@ -75,7 +75,9 @@ def layer_graph(shape: str, similarity: str, weights: str) -> Graph:
     return quantize(real, calibrate(real, samples), parse_weights(weights, real), 2)
 
 
-def measure(graph: Graph, kernel: str | None, *, toolchain: str = "gcc", optimize: str = "2") -> tuple[PlannedLayer, int]:
+def measure(
+    graph: Graph, kernel: str | None, *, toolchain: str = "gcc", optimize: str = "2"
+) -> tuple[PlannedLayer, int]:
     """Build, run and compare one layer by a kernel, None for the best without DSP instructions; count instructions."""
     board = load_board(BOARD)
     planned = select_kernels(graph, Core(True, board.core if kernel else "host"), {"y": kernel} if kernel else {})

@@ -73,6 +73,7 @@ def emit_model(model: Model) -> dict[str, str]:
     streams = [stream_context(graph, model.arena, s, model.layers, layers) for s in model.arena.streams]
     reach = max((layer.get("reach", 0) for layer in layers), default=0)
     shared = {table.suffix: table for layer in layers for table in layer.get("shared_tables", ())}
+    routines = {routine.suffix: routine for layer in layers for routine in layer.get("routines", ())}
     context = {
         "version": __version__,
         "model": graph.name,
@@ -87,6 +88,7 @@ def emit_model(model: Model) -> dict[str, str]:
         "headers": headers(model),
         "quarter_square_reach": reach,
         "shared_tables": tuple(shared.values()),
+        "routines": tuple(routines.values()),
         "quarter_squares": tuple(n * n // 4 for n in range(-reach, reach + 1)) if reach else (),
     }
     files = {

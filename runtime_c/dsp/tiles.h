@@ -209,7 +209,7 @@ static inline uint32_t mcu_odd_s8(uint32_t word)
             sums[k] = (int32_t)total[k];                                                               \
         }                                                                                              \
     }                                                                                                  \
-    void name(const uint32_t *, const uint32_t *, const uint32_t *, int32_t *)
+    void name(const uint32_t *x, const uint32_t *w, const uint32_t *end, int32_t sums[8])
 
 #define MCU_TILE_2X4(name, operation, unrolled) \
     MCU_TILE_FUNCTION(name, 2U, 4U, total[k] = mcu_##operation(x_word, w_word, total[k]), (void)0)
@@ -241,6 +241,20 @@ static inline uint32_t mcu_load_u32(const void *from)
     uint32_t word;
     __builtin_memcpy(&word, from, sizeof word);
     return word;
+}
+
+/* Copy a word at a time, whatever the addresses are. */
+static inline void mcu_copy_bytes(void *to, const void *from, uint32_t bytes)
+{
+    uint8_t *target = to;
+    const uint8_t *source = from;
+    for (; bytes >= 4U; bytes -= 4U, target += 4, source += 4) {
+        const uint32_t word = mcu_load_u32(source);
+        __builtin_memcpy(target, &word, sizeof word);
+    }
+    for (; bytes > 0U; --bytes) {
+        *target++ = *source++;
+    }
 }
 
 /* What absolute differences take for x: a byte as it is; a signed byte plus 128; 1 for a signed byte that is not

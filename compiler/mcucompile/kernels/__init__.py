@@ -20,7 +20,7 @@ from mcucompile.kernels.plain_pairs import PAIR_KERNELS
 from mcucompile.kernels.plain_rows import ROW_KERNELS
 from mcucompile.kernels.plain_windows import WINDOW_KERNELS
 from mcucompile.kernels.recurrent import RecurrentKernel
-from mcucompile.kernels.tiles import TileRow, TileRows, TileSums
+from mcucompile.kernels.tiles import Tiles, TileSums
 
 _SUMS = (*DENSE_TERMS, *DENSE_TRIG, DENSE_SHIFT, DENSE_BINS, DENSE_QUARTER_SQUARE)
 _TILES: tuple[tuple[str, TileSums], ...] = (
@@ -37,8 +37,7 @@ KERNELS: tuple[Kernel, ...] = (
         for kind in ("lstm", "gru")
         for kernel in _SUMS
     ),
-    *(TileRow(name, "dense", "kernels/tile_row.c.j2", sums) for name, sums in _TILES),
-    *(TileRows(name, kind, "kernels/tile_rows.c.j2", sums) for name, sums in _TILES for kind in ("dense", "conv")),
+    *(Tiles(name, kind, "kernels/tiles.c.j2", sums) for name, sums in _TILES for kind in ("dense", "conv")),
     FOUR_VIEW_UNROLLED,
     *PLAIN_KERNELS,
     *WINDOW_KERNELS,

@@ -19,8 +19,8 @@ from mcucompile.kernels.tiles import Tile, Tiled, TileSums, bytes_as_words, padd
 from mcucompile.numerics import Int
 
 _TILES = {
-    1: Tile("MCU_TILE_1X8(NAME, usada8, UNROLLED)", 1, 8, 12),
-    2: Tile("MCU_TILE_2X4(NAME, usada8, UNROLLED)", 2, 4, 11),
+    1: Tile("tile_1x8", "usada8", 1, 8, 12),
+    2: Tile("tile_2x4", "usada8", 2, 4, 11),
 }
 _SIMILARITIES = ("adder", "binary", "ternary", "minconv")
 _LARGEST = 255
@@ -61,7 +61,7 @@ class AbsoluteDifferences(TileSums):
         beyond = [np.abs(plane - clip).sum(axis=1) for plane, clip in zip(planes.bytes, clipped, strict=True)]
         total = planes.constant
         if planes.combine:
-            # The two sums and their constants together are even: half of an odd constant goes up as the sums' goes down.
+            # Sums and constants together are even: half of an odd constant goes up, as that of the sums goes down.
             both = beyond[0] + (beyond[1] if planes.combine == "add" else -beyond[1])
             total = total + planes.factor * -(-both // 2)
         else:
@@ -78,7 +78,9 @@ class AbsoluteDifferences(TileSums):
             combine=planes.combine,
             # C adds modulo 2**32, where the whole fits.
             requantize=replace(
-                requantize, multiplier=requantize.multiplier * planes.factor, offset=_modulo_word(offset, requantize.half())
+                requantize,
+                multiplier=requantize.multiplier * planes.factor,
+                offset=_modulo_word(offset, requantize.half()),
             ),
         )
 

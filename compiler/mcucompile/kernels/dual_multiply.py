@@ -15,12 +15,12 @@ from mcucompile.numerics import Int
 from mcucompile.ops.linear import weighted_bounds
 
 _HALFWORDS = {
-    1: Tile("MCU_TILE_1X8(NAME, smlad, UNROLLED)", 1, 8, 12),
-    2: Tile("MCU_TILE_2X4(NAME, smlad, UNROLLED)", 2, 4, 11),
+    1: Tile("tile_1x8", "smlad", 1, 8, 12),
+    2: Tile("tile_2x4", "smlad", 2, 4, 11),
 }
 _PAIRS = {
-    1: Tile("MCU_TILE_1X8_PAIRS(NAME, UNROLLED)", 1, 4, 15, 8),
-    2: Tile("MCU_TILE_2X4_PAIRS(NAME, UNROLLED)", 2, 2, 12, 8),
+    1: Tile("tile_1x8_pairs", "", 1, 4, 15, 8),
+    2: Tile("tile_2x4_pairs", "", 2, 2, 12, 8),
 }
 _LARGEST_BYTE, _LARGEST_HALFWORD = 127, 32767
 # A sum of products by a, of which 24 bits are known.
@@ -67,7 +67,9 @@ class DualMultiply(TileSums):
         if self.halfwords:
             return Tiled(_HALFWORDS[windows], halfwords_as_words(values), convert, "", sums.requantize)
         outputs = np.pad(values, ((0, len(values) % 2), (0, 0)))
-        return Tiled(_PAIRS[windows], halfwords_as_words(256 * outputs[0::2] + outputs[1::2]), convert, "", sums.requantize)
+        return Tiled(
+            _PAIRS[windows], halfwords_as_words(256 * outputs[0::2] + outputs[1::2]), convert, "", sums.requantize
+        )
 
 
 def _is_small(sums: Sums) -> bool:

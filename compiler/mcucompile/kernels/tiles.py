@@ -16,7 +16,7 @@ from mcucompile.kernels.dense import Sums, sums_of
 from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
 from mcucompile.kernels.requantize import requantize_code
 from mcucompile.numerics import Int, Requantization
-from mcucompile.ops import IntegerDense
+from mcucompile.ops import IntegerConv, IntegerDense
 from mcucompile.ops.window import Window
 
 # Words of each window in one turn of the loop, at most: each takes 44 to 60 bytes of code.
@@ -37,18 +37,35 @@ class Tile:
     """A routine of runtime_c/dsp/tiles.h.
 
     Attributes:
-        macro: that defines it, with the arguments that follow the name.
+        name: of the macro that defines it, MCU_ before it, in lower case.
+        operation: what the macro is told to repeat, "" if it needs not be told.
         windows: at a time, 1 or 2.
         columns: words of the weights for each word of x.
         instructions: for each word of x.
         per_call: beyond those of every tile.
     """
 
-    macro: str
+    name: str
+    operation: str
     windows: int
     columns: int
     instructions: int
     per_call: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Routine:
+    """A function that a macro of the runtime defines, shared by all layers that need it.
+
+    Attributes:
+        suffix: of its name, behind the model's.
+        macro: with the name as its first argument.
+        arguments: the others.
+    """
+
+    suffix: str
+    macro: str
+    arguments: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,13 +89,20 @@ class Tiled:
     @property
     def unrolled(self) -> int:
         """Words in a turn of the loop: those that take the fewest instructions."""
-        count = self.words.shape[1]
+        count = int(self.words.shape[1])
         return min(range(1, _MOST_UNROLLED + 1), key=lambda words: (self._looped(-(-count // words), words), words))
+
+    @property
+    def routine(self) -> Routine:
+        """The C function that the tile is."""
+        name = "_".join(filter(None, (self.tile.name, self.tile.operation, str(self.unrolled))))
+        arguments = ", ".join(filter(None, (self.tile.operation, str(self.unrolled))))
+        return Routine(name, f"MCU_{self.tile.name.upper()}", arguments)
 
     @property
     def turns(self) -> int:
         """Turns of the loop; the last words may be padding."""
-        return -(-self.words.shape[1] // self.unrolled)
+        return -(-int(self.words.shape[1]) // self.unrolled)
 
     @property
     def outputs_per_tile(self) -> int:
@@ -123,70 +147,37 @@ class TileSums(ABC):
 
 
 @dataclass(frozen=True, slots=True)
-class TileKernel(Kernel):
-    """A kernel whose sums are made in tiles.
+class Tiles(Kernel):
+    """Rows of pixels, of a convolution or of a dense layer, two at a time, or one where a row has no more.
 
     Attributes:
-        sums: how.
+        sums: how a tile makes sums.
     """
 
     headers: ClassVar[tuple[str, ...]] = ("dsp/tiles.h",)
     sums: TileSums
 
     def refusal(self, layer: Layer, core: Core) -> str | None:
-        """Refuse other cores, and what the sums refuse."""
+        """Refuse other cores, groups, planes, and what the sums refuse."""
         if not core.has_dsp:
             return "needs a core with DSP instructions"
         sums = sums_of(layer)
         if sums.groups > 1:
             return "computes one group of channels only"
+        if isinstance(layer.op, IntegerConv) and layer.op.planar:
+            return "reads images with channels last only"
         return self.sums.refusal(sums, core)
 
-
-@dataclass(frozen=True, slots=True)
-class TileRow(TileKernel):
-    """One row of a dense layer: a window by eight outputs."""
-
-    def refusal(self, layer: Layer, core: Core) -> str | None:
-        """Refuse several rows."""
-        return "computes one row only" if sums_of(layer).rows > 1 else TileKernel.refusal(self, layer, core)
-
     def cost(self, layer: Layer) -> Cost:
-        """Count the words to pack and the tiles."""
-        tiled = self.sums.tiled(sums_of(layer), 1)
-        words = tiled.turns * tiled.unrolled
-        each = 4 + len(tiled.convert)
-        return Cost(
-            _PER_ROW + each * words // len(tiled.convert) + tiled.instructions,
-            4 * len(tiled.packed) + scaling_bytes(layer, tiled),
-            4 * (words + _REGISTERS),
-        )
-
-    def context(self, layer: Layer) -> Context:
-        """Return the packed weights, the loop and the codes."""
-        return tiled_context(layer, self.sums.tiled(sums_of(layer), 1))
-
-
-@dataclass(frozen=True, slots=True)
-class TileRows(TileKernel):
-    """Rows of pixels, of a convolution or of a dense layer: two windows by four outputs."""
-
-    def refusal(self, layer: Layer, core: Core) -> str | None:
-        """Refuse planes, and a single row, for which the other tile is made."""
-        if isinstance(layer.op, IntegerDense):
-            if sums_of(layer).rows == 1:
-                return "computes several rows only"
-        elif conv_of(layer).planar:
-            return "reads images with channels last only"
-        return TileKernel.refusal(self, layer, core)
-
-    def cost(self, layer: Layer) -> Cost:
-        """Every two pixels of the output are gathered, packed and summed."""
-        return row_tiles_cost(layer, self.sums.tiled(sums_of(layer), 2))
+        """Every pixel or two of the output are gathered, packed and summed."""
+        return _cost(layer, self._tiled(layer))
 
     def context(self, layer: Layer) -> Context:
         """Return the packed weights, the loop, the codes and the geometry."""
-        return row_tiles_context(layer, self.sums.tiled(sums_of(layer), 2))
+        return _context(layer, self._tiled(layer))
+
+    def _tiled(self, layer: Layer) -> Tiled:
+        return self.sums.tiled(sums_of(layer), min(geometry_of(layer).columns, 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,89 +215,70 @@ def geometry_of(layer: Layer) -> Geometry:
         rows = sums_of(layer).rows
         return Geometry(1, 1, rows, layer.shapes[0][-1], 1, rows, Window((1, 1)), 0)
     op = conv_of(layer)
+    images, height, width, channels = layer.shapes[0]
     _, rows, columns, _ = layer.output_shape
-    return Geometry(*layer.shapes[0], rows, columns, op.window, op.fill)
+    return Geometry(images, height, width, channels, rows, columns, op.window, op.fill)
 
 
-def tiled_context(layer: Layer, tiled: Tiled) -> Context:
-    """Return what both templates need: packed weights, the loop, the codes."""
-    sums = sums_of(layer)
-    n_out, n_in = sums.weights.codes.shape
+def _scaling(sums: Sums, requantize: Requantization) -> tuple[tuple[int, int, int], ...]:
+    """Return offset, multiplier and shift of each output; none if they are not enough or do not fit."""
+    code = requantize_code(requantize, sums.output)
+    if code.is_wide or code.tie_window or int(np.abs(requantize.multiplier).max()) > _INT16_MAX:
+        return ()
+    offset, multiplier, shift = np.broadcast_arrays(
+        np.array(code.offsets), requantize.multiplier, requantize.shift, np.zeros(len(sums.weights.codes))
+    )[:3]
+    return tuple(zip(offset.tolist(), multiplier.tolist(), shift.tolist(), strict=True))
+
+
+def _cost(layer: Layer, tiled: Tiled) -> Cost:
+    geometry, sums, windows = geometry_of(layer), sums_of(layer), tiled.tile.windows
+    turns = -(-geometry.columns // windows)
     values = _WORD_BITS // sums.input.bits
-    code = requantize_code(tiled.requantize, sums.output)
-    multipliers = np.broadcast_to(tiled.requantize.multiplier, n_out)
-    scalable = not (code.is_wide or code.tie_window) and int(np.abs(multipliers).max()) <= _INT16_MAX
-    scaling = zip(
-        np.broadcast_to(code.offsets, n_out).tolist(),
-        multipliers.tolist(),
-        np.broadcast_to(tiled.requantize.shift, n_out).tolist(),
-        strict=True,
-    )
-    return {
-        "n_in": int(n_in),
-        "n_out": int(n_out),
-        "values": values,
-        "whole_words": int(n_in) // values,
-        "left": int(n_in) % values,
-        "words": -(-int(n_in) // values),
-        "tile": tiled.tile,
-        "tile_name": f"{tiled.tile.macro.split('(', maxsplit=1)[0].lower()}_{tiled.unrolled}",
-        "unrolled": tiled.unrolled,
-        "convert": tiled.convert,
-        "packed_words": tiled.words.shape[1],
-        "buffer_words": tiled.turns * tiled.unrolled,
-        "weights": tiled.packed,
-        "tiles": tiled.tiles,
-        "outputs_per_tile": tiled.outputs_per_tile,
-        "combine": tiled.combine,
-        "requantize": code,
-        "scaling": tuple(scaling) if scalable else (),
-    }
-
-
-def scaling_bytes(layer: Layer, tiled: Tiled) -> int:
-    """Return the bytes of flash that requantization takes, with a multiplier."""
-    code = requantize_code(tiled.requantize, layer.output_format)
-    return code.table_bytes if code.is_wide or code.tie_window else 8 * len(tiled.requantize.offset)
-
-
-def row_tiles_cost(layer: Layer, tiled: Tiled) -> Cost:
-    """Return the cost of two windows at a time."""
-    geometry, sums = geometry_of(layer), sums_of(layer)
-    pairs = -(-geometry.columns // 2)
-    size = geometry.window.size
-    # To load and store a source word of both windows and what it takes to convert it.
-    values = _WORD_BITS // sums.input.bits
-    per_word = 4 + 2 * len(tiled.convert) + 2 * (tiled.convert != ("mcu_word_u8",) and tiled.convert != ("",))
     n_in = int(sums.weights.codes.shape[1])
-    gather = size[0] * (_PER_TAP_ROW + _PER_PACK) + per_word * -(-n_in // values)
-    stack = 4 * 2 * tiled.turns * tiled.unrolled
-    if geometry.channels % values:
-        gather += 2 * _PER_COPY * n_in
-        stack += 2 * values * -(-n_in // values) * layer.formats[0].item_bytes
-    rows = geometry.images * geometry.rows
+    converted = sum(convert not in ("", "mcu_word_u8") for convert in tiled.convert)
+    # A source word is loaded, converted and stored for each window; the loop around it.
+    per_word = windows * (1 + converted) + len(tiled.convert) + 2
+    gather = geometry.window.size[0] * (_PER_TAP_ROW + _PER_PACK) + per_word * -(-n_in // values)
+    stack = 4 * windows * tiled.turns * tiled.unrolled
+    if geometry.channels % values and geometry.window.taps > 1:
+        gather += windows * _PER_COPY * n_in
+        stack += 4 * windows * -(-n_in // values)
+    scaling = _scaling(sums, tiled.requantize)
+    tables = 8 * len(scaling) if scaling else requantize_code(tiled.requantize, sums.output).table_bytes
     return Cost(
-        rows * (_PER_ROW + pairs * (gather + tiled.instructions)),
-        4 * len(tiled.packed) + scaling_bytes(layer, tiled),
+        geometry.images * geometry.rows * (_PER_ROW + turns * (gather + tiled.instructions)),
+        4 * len(tiled.packed) + tables,
         stack + 4 * _REGISTERS,
     )
 
 
-def row_tiles_context(layer: Layer, tiled: Tiled) -> Context:
-    """Return the geometry of two windows at a time. Strides are in elements of the input."""
-    geometry = geometry_of(layer)
-    context = tiled_context(layer, tiled)
+def _context(layer: Layer, tiled: Tiled) -> Context:
+    """Return what the template needs. Strides are in elements of the input."""
+    geometry, sums = geometry_of(layer), sums_of(layer)
+    n_out, n_in = (int(size) for size in sums.weights.codes.shape)
+    values = _WORD_BITS // sums.input.bits
     row = geometry.width * geometry.channels
-    reads_words = geometry.channels % (_WORD_BITS // layer.formats[0].bits) == 0
     return {
-        **context,
+        "n_in": n_in,
+        "n_out": n_out,
+        "word_values": values,
+        "tile": tiled.tile,
+        "routines": (tiled.routine,),
+        "convert": tiled.convert,
+        "packed_words": tiled.words.shape[1],
+        "buffer_words": tiled.turns * tiled.unrolled,
+        "weights": tiled.packed,
+        "outputs_per_tile": tiled.outputs_per_tile,
+        "combine": tiled.combine,
+        "requantize": requantize_code(tiled.requantize, sums.output),
+        "scaling": _scaling(sums, tiled.requantize),
         "geometry": geometry,
         "window": geometry.window,
         "checks": geometry.checks,
-        "reads_words": reads_words,
         "row_stride": row,
         "image_elements": geometry.height * row,
-        "row_elements": geometry.columns * int(context["n_out"]),  # type: ignore[call-overload]
+        "row_elements": geometry.columns * n_out,
         **row_context(layer, geometry.window, row),
         "row_arguments": ("top", "offset") if geometry.checks[0] else ("offset",),
     }

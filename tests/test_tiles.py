@@ -1,0 +1,149 @@
+"""Tiles of DSP instructions: every layer's bits on an emulated Cortex-M4 and on the host, proofs, declared costs."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from firmware_builds import require_emulator, require_toolchain
+from graphs import GRAPHS
+from graphs_convolution import CONVOLUTIONS
+from host_model import SANITIZERS, build_model, run_model
+from mcucompile.calibrate import calibrate
+from mcucompile.emit import Model, emit_model, headers, layer_names
+from mcucompile.ir import Graph
+from mcucompile.kernels import KERNELS, Core
+from mcucompile.kernels.tiles import Tiles
+from mcucompile.passes import simplify
+from mcucompile.plan import choose_streams, plan_arena, select_kernels
+from mcucompile.quantize import parse_weights, quantize
+from mcucompile.resources import resource_dir
+from mcucompile.targets.boards import load_board
+from mcucompile.targets.elf import inspect_elf, prove
+from mcucompile.targets.firmware import firmware_files
+from mcucompile.targets.toolchain import build_firmware
+from mcucompile.targets.unicorn_emulator import open_unicorn
+from tile_models import SUMS, input_format, layer_digests, tile_graph, tile_inputs, tile_model
+
+BOARD = load_board("nucleo-f401re")
+STACK_BYTES = 1 << 14
+INPUTS = ("uint8", "int8", "int16")
+
+
+def _firmware(model: Model, directory: Path, toolchain: str, level: str) -> Path:
+    runtime = resource_dir("runtime_c")
+    files = {**emit_model(model), **firmware_files(BOARD, STACK_BYTES)}
+    files |= {f"include/{name}": (runtime / name).read_text() for name in headers(model)}
+    for name, text in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return build_firmware(directory, BOARD, toolchain=toolchain, no_multiply=model.no_multiply, optimize=level)
+
+
+def _check_layers(model: Model, elf: Path, inputs: int) -> list[int]:
+    """Compare every layer's digest with the reference; return the instructions of each layer."""
+    graph = model.graph
+    with open_unicorn(elf, BOARD, no_multiply=model.no_multiply, layers=layer_names(graph)) as link:
+        for code in tile_inputs(graph.input.stored, inputs):
+            done = link.infer(code.astype(graph.input.stored.dtype).tobytes())
+            expected = layer_digests(graph, code)
+            wrong = [op.name for op, a, b in zip(graph.layers, done.digests, expected, strict=True) if a != b]
+            assert not wrong, wrong
+        return list(link.counts().layers)
+
+
+# Each build has every eighth combination of sums and sizes; together they have each at least once.
+BUILDS = (
+    ("uint8", "gcc", "1", 0),
+    ("uint8", "gcc", "3", 1),
+    ("uint8", "gcc", "s", 2),
+    ("uint8", "zig", "2", 3),
+    ("uint8", "zig", "s", 4),
+    ("uint8", "gcc", "2", 5),
+    ("uint8", "zig", "1", 6),
+    ("uint8", "zig", "3", 7),
+    ("int8", "gcc", "1", 7),
+    ("int8", "gcc", "3", 6),
+    ("int8", "gcc", "s", 5),
+    ("int8", "zig", "2", 4),
+    ("int8", "zig", "s", 3),
+    ("int8", "gcc", "2", 2),
+    ("int8", "zig", "1", 1),
+    ("int8", "zig", "3", 0),
+    ("int16", "gcc", "2", 0),
+    ("int16", "zig", "s", 1),
+)
+
+
+@pytest.mark.parametrize(("x", "toolchain", "level", "part"), BUILDS)
+def test_every_layer_on_the_core(x: str, toolchain: str, level: str, part: int, tmp_path: Path) -> None:
+    require_toolchain(BOARD, toolchain)
+    require_emulator(BOARD, "unicorn")
+    model = tile_model(tile_graph(x, every=8, first=part))
+    assert all(isinstance(planned.kernel, Tiles) for planned in model.layers)
+    _check_layers(model, _firmware(model, tmp_path, toolchain, level), inputs=2)
+
+
+@pytest.mark.parametrize("x", INPUTS)
+def test_every_layer_on_the_host(x: str, tmp_path: Path) -> None:
+    """The C twins under sanitizers: the last layer's bits, and no access out of bounds in any."""
+    for part in range(3):
+        graph = tile_graph(x, every=3, first=part)
+        program = build_model(tile_model(graph), tmp_path / str(part), flags=("-O1", *SANITIZERS))
+        codes = tile_inputs(graph.input.stored, 2)
+        assert np.array_equal(run_model(program, graph, codes), graph.run(codes))
+
+
+def test_differences_need_no_multiplier(tmp_path: Path) -> None:
+    require_toolchain(BOARD, "gcc")
+    require_emulator(BOARD, "unicorn")
+    graph = tile_graph("int8", every=11, first=3, sums=tuple(sums for sums in SUMS if sums[0] != "dot"))
+    model = tile_model(graph, no_multiply=True)
+    assert {planned.kernel.name for planned in model.layers} == {"absolute differences"}
+    elf = _firmware(model, tmp_path, "gcc", "2")
+    prove(inspect_elf(elf, BOARD.core), elf, no_multiply=True)
+    _check_layers(model, elf, inputs=1)
+
+
+def test_products_are_seen_by_the_proof(tmp_path: Path) -> None:
+    require_toolchain(BOARD, "gcc")
+    model = tile_model(tile_graph("int16", every=32))
+    facts = inspect_elf(_firmware(model, tmp_path, "gcc", "2"), BOARD.core)
+    assert {"smlad", "smulbb"} & {violation.what.split()[0] for violation in facts.multiplies}
+    assert facts.stack_bytes is not None
+    assert facts.stack_bytes < STACK_BYTES
+
+
+def _integers(name: str, weights: str) -> Graph:
+    random = np.random.default_rng(3)
+    real = simplify(GRAPHS[name](random))
+    samples = random.normal(0, 1, (20, *real.input.shape))
+    return quantize(real, calibrate(real, samples), parse_weights(weights, real), 2)
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_rows_of_rings_give_the_same_bits(name: str, tmp_path: Path) -> None:
+    graph = _integers(name, "int8")
+    arena = plan_arena(graph, choose_streams(graph))
+    model = Model(graph, select_kernels(graph, Core(True, BOARD.core)), arena, bytes(16), no_multiply=False)
+    program = build_model(model, tmp_path, flags=("-O1", *SANITIZERS))
+    codes = np.random.default_rng(7).integers(-127, 128, (20, *graph.input.shape))
+    assert np.array_equal(run_model(program, graph, codes), graph.run(codes))
+
+
+def test_what_tiles_refuse() -> None:
+    layer = tile_model(tile_graph("int8", every=40)).layers[0].layer
+    differences, products, halfwords = (
+        kernel for kernel in KERNELS if isinstance(kernel, Tiles) and kernel.kind == "conv"
+    )
+    core = Core(True, "cortex-m4")
+    assert differences.refusal(layer, core) is None
+    assert differences.refusal(layer, Core(True, "cortex-m0")) == "needs a core with DSP instructions"
+    assert differences.refusal(layer, Core(False, "cortex-m4")) is None
+    assert differences.refusal(replace(layer, formats=(input_format("int16"),)), core) == "needs an 8-bit input"
+    assert products.refusal(layer, core) == "computes dot only"
+    dot = tile_model(tile_graph("int8", sums=(("dot", "bytes"),))).layers[0].layer
+    assert products.refusal(dot, core) is None
+    assert halfwords.refusal(dot, core) == "bytes will do"
+    assert products.refusal(dot, Core(False, "cortex-m4")) == "needs a multiplier"
