@@ -20,104 +20,125 @@
 
 #if defined(__ARM_FEATURE_DSP) && defined(__ARM_ARCH_PROFILE) && __ARM_ARCH_PROFILE == 'M'
 
-/* A function of its own section: x in r0, w in r1, the end of x in r2, which waits on the stack like sums, in
- * r3. */
-#define MCU_TILE_FUNCTION(name, unrolled, step, last)                                                        \
-    void name(const uint32_t *x, const uint32_t *w, const uint32_t *end, int32_t sums[8]);                   \
-    __asm__(".pushsection .text." #name ", \"ax\", %progbits\n"                                              \
-            ".syntax unified\n"                                                                              \
-            ".thumb\n"                                                                                       \
-            ".balign 4\n"                                                                                    \
-            ".thumb_func\n"                                                                                  \
-            ".type " #name ", %function\n" #name ":\n"                                                       \
-            "push {r2-r11, lr}\n"                                                                            \
-            "mov r4, #0\n"                                                                                   \
-            "mov r5, #0\n"                                                                                   \
-            "mov r6, #0\n"                                                                                   \
-            "mov r7, #0\n"                                                                                   \
-            "mov r8, #0\n"                                                                                   \
-            "mov r9, #0\n"                                                                                   \
-            "mov r10, #0\n"                                                                                  \
-            "mov r11, #0\n"                                                                                  \
-            "1:\n"                                                                                           \
-            ".rept " #unrolled "\n" step ".endr\n"                                                           \
-            "ldr r2, [sp]\n"                                                                                 \
-            "cmp r0, r2\n"                                                                                   \
-            "bne 1b\n" last "ldr r0, [sp, #4]\n"                                                             \
-            "stm r0, {r4-r11}\n"                                                                             \
-            "pop {r2-r11, pc}\n"                                                                             \
-            ".size " #name ", . - " #name "\n"                                                               \
+/* One instruction a line. */
+/* clang-format off */
+
+/* A function of its own section. In r0 x and in r1 w, which move; in r2 the end of x and in r3 the sums, which wait
+ * on the stack.
+ */
+#define MCU_TILE_FUNCTION(name, unrolled, step, last)                                          \
+    void name(const uint32_t *x, const uint32_t *w, const uint32_t *end, int32_t sums[8]);     \
+    __asm__(".pushsection .text." #name ", \"ax\", %progbits\n"                                \
+            ".syntax unified\n"                                                                \
+            ".thumb\n"                                                                         \
+            ".balign 4\n"                                                                      \
+            ".thumb_func\n"                                                                    \
+            ".type " #name ", %function\n"                                                     \
+            #name ":\n"                                                                        \
+            "push {r2-r11, lr}\n"                                                              \
+            "mov r4, #0\n"                                                                     \
+            "mov r5, #0\n"                                                                     \
+            "mov r6, #0\n"                                                                     \
+            "mov r7, #0\n"                                                                     \
+            "mov r8, #0\n"                                                                     \
+            "mov r9, #0\n"                                                                     \
+            "mov r10, #0\n"                                                                    \
+            "mov r11, #0\n"                                                                    \
+            "1:\n"                                                                             \
+            ".rept " #unrolled "\n"                                                            \
+            step                                                                               \
+            ".endr\n"                                                                          \
+            "ldr r2, [sp]\n"                                                                   \
+            "cmp r0, r2\n"                                                                     \
+            "bne 1b\n"                                                                         \
+            last                                                                               \
+            "ldr r0, [sp, #4]\n"                                                               \
+            "stm r0, {r4-r11}\n"                                                               \
+            "pop {r2-r11, pc}\n"                                                               \
+            ".size " #name ", . - " #name "\n"                                                 \
             ".popsection\n")
 
 /* operation: usada8 or smlad; unrolled: words of each window in one turn of the loop. */
-#define MCU_TILE_2X4(name, operation, unrolled)                                                              \
-    MCU_TILE_FUNCTION(name, unrolled,                                                                        \
-                      "ldrd r2, r3, [r0], #8\n"                                                              \
-                      "ldrd r12, lr, [r1], #8\n" #operation " r4, r2, r12, r4\n" #operation                  \
-                      " r8, r3, r12, r8\n" #operation " r5, r2, lr, r5\n" #operation " r9, r3, lr, r9\n"     \
-                      "ldrd r12, lr, [r1], #8\n" #operation " r6, r2, r12, r6\n" #operation                  \
-                      " r10, r3, r12, r10\n" #operation " r7, r2, lr, r7\n" #operation                       \
-                      " r11, r3, lr, r11\n",                                                                 \
-                      "")
+#define MCU_TILE_2X4(name, operation, unrolled)       \
+    MCU_TILE_FUNCTION(name, unrolled,                 \
+        "ldrd r2, r3, [r0], #8\n"                     \
+        "ldrd r12, lr, [r1], #8\n"                    \
+        #operation " r4, r2, r12, r4\n"               \
+        #operation " r8, r3, r12, r8\n"               \
+        #operation " r5, r2, lr, r5\n"                \
+        #operation " r9, r3, lr, r9\n"                \
+        "ldrd r12, lr, [r1], #8\n"                    \
+        #operation " r6, r2, r12, r6\n"               \
+        #operation " r10, r3, r12, r10\n"             \
+        #operation " r7, r2, lr, r7\n"                \
+        #operation " r11, r3, lr, r11\n",             \
+        "")
 
-#define MCU_TILE_1X8(name, operation, unrolled)                                                              \
-    MCU_TILE_FUNCTION(name, unrolled,                                                                        \
-                      "ldr r2, [r0], #4\n"                                                                   \
-                      "ldm r1!, {r3, r12, lr}\n" #operation " r4, r2, r3, r4\n" #operation                   \
-                      " r5, r2, r12, r5\n" #operation " r6, r2, lr, r6\n"                                    \
-                      "ldm r1!, {r3, r12, lr}\n" #operation " r7, r2, r3, r7\n" #operation                   \
-                      " r8, r2, r12, r8\n" #operation " r9, r2, lr, r9\n"                                    \
-                      "ldrd r12, lr, [r1], #8\n" #operation " r10, r2, r12, r10\n" #operation                \
-                      " r11, r2, lr, r11\n",                                                                 \
-                      "")
+#define MCU_TILE_1X8(name, operation, unrolled)       \
+    MCU_TILE_FUNCTION(name, unrolled,                 \
+        "ldr r2, [r0], #4\n"                          \
+        "ldm r1!, {r3, r12, lr}\n"                    \
+        #operation " r4, r2, r3, r4\n"                \
+        #operation " r5, r2, r12, r5\n"               \
+        #operation " r6, r2, lr, r6\n"                \
+        "ldm r1!, {r3, r12, lr}\n"                    \
+        #operation " r7, r2, r3, r7\n"                \
+        #operation " r8, r2, r12, r8\n"               \
+        #operation " r9, r2, lr, r9\n"                \
+        "ldrd r12, lr, [r1], #8\n"                    \
+        #operation " r10, r2, r12, r10\n"             \
+        #operation " r11, r2, lr, r11\n",             \
+        "")
 
 /* The products of the whole halfwords make 256 * A + B, those of their lower bytes, sign-extended, B; then
  * A = (256 * A + B - B) / 256, of which there are 24 bits.
  */
-#define MCU_TILE_2X4_PAIRS(name, unrolled)                                                                   \
-    MCU_TILE_FUNCTION(name, unrolled,                                                                        \
-                      "ldrd r2, r3, [r0], #8\n"                                                              \
-                      "ldrd r12, lr, [r1], #8\n"                                                             \
-                      "smlad r4, r2, r12, r4\n"                                                              \
-                      "smlad r8, r3, r12, r8\n"                                                              \
-                      "smlad r6, r2, lr, r6\n"                                                               \
-                      "smlad r10, r3, lr, r10\n"                                                             \
-                      "sxtb16 r12, r12\n"                                                                    \
-                      "sxtb16 lr, lr\n"                                                                      \
-                      "smlad r5, r2, r12, r5\n"                                                              \
-                      "smlad r9, r3, r12, r9\n"                                                              \
-                      "smlad r7, r2, lr, r7\n"                                                               \
-                      "smlad r11, r3, lr, r11\n",                                                            \
-                      MCU_TILE_SPLIT)
+#define MCU_TILE_2X4_PAIRS(name, unrolled)            \
+    MCU_TILE_FUNCTION(name, unrolled,                 \
+        "ldrd r2, r3, [r0], #8\n"                     \
+        "ldrd r12, lr, [r1], #8\n"                    \
+        "smlad r4, r2, r12, r4\n"                     \
+        "smlad r8, r3, r12, r8\n"                     \
+        "smlad r6, r2, lr, r6\n"                      \
+        "smlad r10, r3, lr, r10\n"                    \
+        "sxtb16 r12, r12\n"                           \
+        "sxtb16 lr, lr\n"                             \
+        "smlad r5, r2, r12, r5\n"                     \
+        "smlad r9, r3, r12, r9\n"                     \
+        "smlad r7, r2, lr, r7\n"                      \
+        "smlad r11, r3, lr, r11\n",                   \
+        MCU_TILE_SPLIT)
 
-#define MCU_TILE_1X8_PAIRS(name, unrolled)                                                                   \
-    MCU_TILE_FUNCTION(name, unrolled,                                                                        \
-                      "ldr r2, [r0], #4\n"                                                                   \
-                      "ldrd r12, lr, [r1], #8\n"                                                             \
-                      "smlad r4, r2, r12, r4\n"                                                              \
-                      "smlad r6, r2, lr, r6\n"                                                               \
-                      "sxtb16 r12, r12\n"                                                                    \
-                      "sxtb16 lr, lr\n"                                                                      \
-                      "smlad r5, r2, r12, r5\n"                                                              \
-                      "smlad r7, r2, lr, r7\n"                                                               \
-                      "ldrd r12, lr, [r1], #8\n"                                                             \
-                      "smlad r8, r2, r12, r8\n"                                                              \
-                      "smlad r10, r2, lr, r10\n"                                                             \
-                      "sxtb16 r12, r12\n"                                                                    \
-                      "sxtb16 lr, lr\n"                                                                      \
-                      "smlad r9, r2, r12, r9\n"                                                              \
-                      "smlad r11, r2, lr, r11\n",                                                            \
-                      MCU_TILE_SPLIT)
+#define MCU_TILE_1X8_PAIRS(name, unrolled)            \
+    MCU_TILE_FUNCTION(name, unrolled,                 \
+        "ldr r2, [r0], #4\n"                          \
+        "ldrd r12, lr, [r1], #8\n"                    \
+        "smlad r4, r2, r12, r4\n"                     \
+        "smlad r6, r2, lr, r6\n"                      \
+        "sxtb16 r12, r12\n"                           \
+        "sxtb16 lr, lr\n"                             \
+        "smlad r5, r2, r12, r5\n"                     \
+        "smlad r7, r2, lr, r7\n"                      \
+        "ldrd r12, lr, [r1], #8\n"                    \
+        "smlad r8, r2, r12, r8\n"                     \
+        "smlad r10, r2, lr, r10\n"                    \
+        "sxtb16 r12, r12\n"                           \
+        "sxtb16 lr, lr\n"                             \
+        "smlad r9, r2, r12, r9\n"                     \
+        "smlad r11, r2, lr, r11\n",                   \
+        MCU_TILE_SPLIT)
 
-#define MCU_TILE_SPLIT                                                                                       \
-    "sub r4, r4, r5\n"                                                                                       \
-    "sub r6, r6, r7\n"                                                                                       \
-    "sub r8, r8, r9\n"                                                                                       \
-    "sub r10, r10, r11\n"                                                                                    \
-    "asr r4, r4, #8\n"                                                                                       \
-    "asr r6, r6, #8\n"                                                                                       \
-    "asr r8, r8, #8\n"                                                                                       \
+#define MCU_TILE_SPLIT                                \
+    "sub r4, r4, r5\n"                                \
+    "sub r6, r6, r7\n"                                \
+    "sub r8, r8, r9\n"                                \
+    "sub r10, r10, r11\n"                             \
+    "asr r4, r4, #8\n"                                \
+    "asr r6, r6, #8\n"                                \
+    "asr r8, r8, #8\n"                                \
     "asr r10, r10, #8\n"
+
+/* clang-format on */
 
 /* Bytes 0 and 2 of a word as halfwords, and bytes 1 and 3. */
 #define MCU_EXTEND(name, instruction)                                                                        \
