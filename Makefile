@@ -39,6 +39,7 @@ tables: $(VENV)/.test
 	$(BIN)/python benchmarks/digits_firmware.py
 	$(BIN)/python benchmarks/compile_speed.py
 	$(BIN)/python benchmarks/conformance.py
+	$(BIN)/python benchmarks/training_speed.py
 	$(BIN)/python benchmarks/activation_methods.py
 	$(BIN)/python benchmarks/tables.py
 

@@ -191,6 +191,14 @@ def quantized_models_table(results: Results) -> str:
     return markdown(rows)
 
 
+def training_speed_table(results: Results) -> str:
+    """What a training step costs, beside torch's own layers."""
+    rows = [["similarity", "gradient", "a step, ms", "times torch's own"]]
+    for run in results["training_speed"]["runs"]:
+        rows.append([run["similarity"], run["gradient"], f"{run['milliseconds']:.1f}", f"{run['ratio']:.2f}"])
+    return markdown(rows)
+
+
 TABLES: dict[str, Callable[[Results], str]] = {
     "examples": examples_table,
     "hidden": hidden_table,
@@ -205,6 +213,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "resnet8": resnet8_table,
     "speed": speed_table,
     "conformance": conformance_table,
+    "training_speed": training_speed_table,
 }
 
 
@@ -238,6 +247,7 @@ def load_results() -> Results:
         "memory": "memory",
         "activation_methods": "activation_methods",
         "conformance": "conformance",
+        "training_speed": "training_speed",
     }
     return {name: json.loads((RESULTS / f"{file}.json").read_text(encoding="utf-8")) for name, file in files.items()}
 

@@ -41,14 +41,17 @@ def lenet5(
 
 
 def default_activation(similarity: str) -> Callable[[], nn.Module]:
-    """Return what makes the activation: angles for trig, signs that differ for binary, else ReLU."""
+    """Return what makes the activation: angles for trig, none for binary, which takes signs, else ReLU."""
     if similarity == "trig":
         return RectifiedAngle
-    return nn.Hardtanh if similarity == "binary" else nn.ReLU
+    return nn.Identity if similarity == "binary" else nn.ReLU
 
 
 def input_scale(similarity: str) -> Scale:
-    """Return what brings bytes to the range of the first layer: powers of two."""
+    """Return what brings bytes to the range of the first layer: 0..1; 0..4 for adder, whose weights are N(0, 1).
+
+    Binary takes signs: from 128 on a pixel is ink.
+    """
     if similarity == "binary":
         return Scale(2**-7, -1.0)
-    return Scale(2**-8 if similarity in {"dot", "ternary", "trig"} else 2**-6)
+    return Scale(2**-6 if similarity == "adder" else 2**-8)
