@@ -43,7 +43,7 @@ def run_onnxruntime(model: Path, images: Array) -> Array:
 
 def measure(name: str, images: Array, labels: Array, scratch: Path) -> dict[str, Any]:
     """Return the accuracies of a network and its firmware on every device."""
-    model = EXAMPLE / "models" / f"{name}.onnx"
+    model = EXAMPLE / "models" / f"lenet5_{name}.onnx"
     calibration = np.load(DIGITS / "calibration.npy").reshape(-1, 1, 28, 28)
     trained = json.loads((EXAMPLE / "metrics.json").read_text(encoding="utf-8"))
     result: dict[str, Any] = {
