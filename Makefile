@@ -41,6 +41,7 @@ tables: $(VENV)/.test
 	$(BIN)/python benchmarks/conformance.py
 	$(BIN)/python benchmarks/training_speed.py
 	$(BIN)/python benchmarks/activation_methods.py
+	$(BIN)/python benchmarks/multiplication_free.py
 	$(BIN)/python benchmarks/tables.py
 
 $(VENV)/bin/python:

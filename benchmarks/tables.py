@@ -178,6 +178,17 @@ def activation_methods_table(results: Results) -> str:
         flash = [f"{run['flash_bytes']:,}" for run in (table, cordic)]
         counts = [f"{run['instructions_per_value']:.0f}" for run in (table, cordic)]
         rows.append([", ".join(table["functions"]), table["activations"], *flash, *counts])
+def similarities_table(results: Results) -> str:
+    """LeNet-5 of every similarity: percent correct of 10,000 and cost on two boards, nothing multiplied."""
+    found = results["similarities"]
+    boards = list(next(iter(found.values()))["boards"])
+    head = ["similarity", "torch", "onnxruntime", "integer = C", "mismatches"]
+    rows = [[*head, *(f"{board}, {what}" for board in boards for what in ("instructions", "RAM"))]]
+    for name, run in found.items():
+        accuracies = (100 * run["torch"], run["onnxruntime"], run["integer"])
+        differing = run["host"]["mismatches"] + sum(run["boards"][board]["mismatches"] for board in boards)
+        costs = [f"{run['boards'][board][key]:,}" for board in boards for key in ("instructions", "ram_bytes")]
+        rows.append([name, *(f"{accuracy:.2f}" for accuracy in accuracies), str(differing), *costs])
     return markdown(rows)
 
 
@@ -211,6 +222,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "quantized_models": quantized_models_table,
     "memory": memory_table,
     "resnet8": resnet8_table,
+    "similarities": similarities_table,
     "speed": speed_table,
     "conformance": conformance_table,
     "training_speed": training_speed_table,
@@ -248,6 +260,7 @@ def load_results() -> Results:
         "activation_methods": "activation_methods",
         "conformance": "conformance",
         "training_speed": "training_speed",
+        "similarities": "multiplication_free",
     }
     return {name: json.loads((RESULTS / f"{file}.json").read_text(encoding="utf-8")) for name, file in files.items()}
 
