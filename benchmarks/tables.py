@@ -178,6 +178,8 @@ def activation_methods_table(results: Results) -> str:
         flash = [f"{run['flash_bytes']:,}" for run in (table, cordic)]
         counts = [f"{run['instructions_per_value']:.0f}" for run in (table, cordic)]
         rows.append([", ".join(table["functions"]), table["activations"], *flash, *counts])
+
+
 def similarities_table(results: Results) -> str:
     """LeNet-5 of every similarity: percent correct of 10,000 and cost on two boards, nothing multiplied."""
     found = results["similarities"]

@@ -65,7 +65,7 @@ _RANGES = {
     "tan": (-1.2, 1.2),
 }
 _PARAMETERS = {"affine": (0.5, 0.25), "clip": (-0.5, 0.75), "power": (1.5,), "selu": (1.67, 1.05), "shrink": (0.5, 1.0)}
-_JUMPS = {"ceil", "floor", "round", "sign", "shrink", "thresholded_relu"}
+_JUMPS = {"ceil", "floor", "is_positive", "is_zero", "round", "sign", "shrink", "thresholded_relu"}
 _CORNERS = {"clip", "hard_sigmoid", "hard_swish", "log", "acos", "asin", "atanh"}
 _STEEP = {"sqrt", "acosh", "reciprocal"}
 _UNARY = [name for name, function in FUNCTIONS.items() if function.operands == 1]

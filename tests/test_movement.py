@@ -30,7 +30,6 @@ REFUSED = {
     "far_pool": (
         [node("MaxPool", "x", kernel_shape=[_FAR, 1], pads=[_FAR, 0, _FAR, 0])], {}, "use a smaller window",
     ),
-    "linear": ([node("Resize", "x - s", mode="linear")], {"s": np.ones(4, np.float32)}, "use the mode nearest"),
     "empty": ([node("Slice", "x s e")], _lists(s=[1], e=[1]), "makes an empty output"),
     "still": ([node("Slice", "x s e a t")], _lists(s=[0], e=[1], a=[1], t=[0]), "a step of 0"),
     "outside": ([node("Gather", "x i", axis=1)], _lists(i=[2]), "gathers element 2 of 2"),
