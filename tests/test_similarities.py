@@ -12,10 +12,10 @@ from host_model import SANITIZERS, build_model, run_model
 from mcucompile.calibrate import calibrate
 from mcucompile.emit import Model
 from mcucompile.errors import QuantizationError, UnsupportedError, UserError
-from mcucompile.ir import Format, Graph, Source, Tensor, build_graph
+from mcucompile.ir import Format, Graph, Op, Source, Tensor, build_graph
 from mcucompile.kernels import KERNELS, Core, Layer
 from mcucompile.numerics import Int
-from mcucompile.ops import Affine, Conv, Dense, IntegerDense
+from mcucompile.ops import Add, Affine, Dense, IntegerDense
 from mcucompile.ops.similar import sum_bounds
 from mcucompile.passes import simplify
 from mcucompile.plan import parse_kernels, plan_arena, select_kernels
@@ -141,7 +141,7 @@ def test_every_kernel_gives_the_same_bits(name: str, weights: str, tmp_path: Pat
     assert seen
 
 
-def _graph(*ops: Affine | Conv | Dense, format_: Format | None = None) -> Graph:
+def _graph(*ops: Op, format_: Format | None = None) -> Graph:
     return build_graph("net", (Tensor("x", (1, 4), format_),), (ops[-1].output,), ops, SOURCE)
 
 
@@ -241,3 +241,19 @@ def test_kernels_can_be_chosen_and_bad_choices_are_named() -> None:
         select_kernels(integers, core, {"y": "multiply"})
     with pytest.raises(UnsupportedError, match="'fast': there is no such one"):
         select_kernels(integers, core, {"y": "fast"})
+
+
+def test_what_is_read_for_signs_keeps_them() -> None:
+    """A small negative value must not be rounded to 0, whose sign is 1."""
+    random = np.random.default_rng(11)
+    first = _dense("dot", random.normal(0, 1, (4, 4)), "x", "a")
+    real = simplify(_graph(first, _dense("binary", random.normal(0, 1, (4, 4)), "a", "b")))
+    integers = _quantize(real)
+    samples = random.uniform(0, 1, (2000, 1, 4)).astype(np.float32)
+    _, exact = next(real.execute(samples))
+    _, found = next(integers.execute(integers.input.stored.quantize(samples)))
+    assert np.mean((exact < 0) == (found < 0)) > 0.995
+    # Once anything else reads the values, they are what measures best.
+    second = Add(name="y", inputs=("a", "b"), output="y", source=SOURCE)
+    both = _quantize(_graph(first, _dense("binary", random.normal(0, 1, (4, 4)), "a", "b"), second))
+    assert both.tensors["a"].stored.scale > 16 * integers.tensors["a"].stored.scale

@@ -21,6 +21,8 @@ RESULT_STEPS = 1 << 15
 # What infinity is in a graph of reals, whose values stay finite.
 MASKED = 1e9
 _CLIPS = np.linspace(1.0, 0.5, 26)
+# How much finer than usual the steps of values are that are read for their signs.
+_FINENESS = 64
 # A clip is measured on this many values at most; more do not change which one is best.
 _MEASURED_VALUES = 1 << 16
 
@@ -33,16 +35,19 @@ class ScaleRule:
         least: so that weights in the same scale fit their bits.
         exact: the only scale that will do; None: any.
         reach: the largest magnitude, real; what is beyond is clamped.
+        only_signs: nothing but signs is read.
     """
 
     least: float = 0.0
     exact: float | None = None
     reach: float = math.inf
+    only_signs: bool = False
 
     def __or__(self, other: "ScaleRule") -> "ScaleRule":
         """Return a rule that satisfies both; of two exact scales, which no two similarities want, the first."""
         exact = other.exact if self.exact is None else self.exact
-        return ScaleRule(max(self.least, other.least), exact, min(self.reach, other.reach))
+        only_signs = self.only_signs and other.only_signs
+        return ScaleRule(max(self.least, other.least), exact, min(self.reach, other.reach), only_signs)
 
     def exact_format(self, bits: int, *, signed: bool) -> Format:
         """Return the format with the exact scale, which there is, its codes limited to the reach."""
@@ -123,6 +128,9 @@ class Lowering:
         if self.scale.exact is not None:
             return self.scale.exact_format(self.activation_bits, signed=signed)
         best = best_format(self.output, signed=signed, bits=self.activation_bits)
+        if self.scale.only_signs:
+            # Clamping keeps a sign; rounding a small negative value to 0 does not.
+            return replace(best, scale=best.scale / _FINENESS)
         return replace(best, scale=max(best.scale, self.scale.least))
 
     def free_format(self) -> Format:

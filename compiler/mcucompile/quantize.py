@@ -134,7 +134,7 @@ def quantize(
                 output=calibration.values[op.output],
                 is_result=_is_result(graph, op.output),
                 encoding=weights.of(op.name),
-                activation_bits=_activation_bits(graph, op, activations, is_shared=op.output in scales),
+                activation_bits=_activation_bits(graph, op, activations, is_shared=_is_shared(scales.get(op.output))),
                 terms=terms,
                 corrects_rounding=corrects_rounding and not calibration.guessed,
                 by_cordic=by_cordic.of(op.name),
@@ -152,6 +152,10 @@ def quantize(
         formats[op.output] = lowered.format
     tensors = {name: replace(graph.tensors[name], format=format_) for name, format_ in formats.items()}
     return check_accumulators(graph.replaced(ops=tuple(ops), tensors=tensors))
+
+
+def _is_shared(rule: ScaleRule | None) -> bool:
+    return rule is not None and not rule.only_signs
 
 
 def _activation_bits(graph: Graph, op: Op, activations: Choice[int], *, is_shared: bool) -> int:

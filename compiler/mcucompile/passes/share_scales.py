@@ -1,4 +1,7 @@
-"""Layers that compare x and w need both in one scale: who gives x that scale, and what it must be."""
+"""Layers that compare x and w need both in one scale: who gives x that scale, and what it must be.
+
+Layers of signs want steps so fine that rounding leaves a small value its sign.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -33,12 +36,16 @@ def wanted_scales(graph: Graph) -> Mapping[str, ScaleRule]:
         rule = _rule(op)
         if rule is None and isinstance(op, _SAME):
             rule = wanted.get(op.output)
-        if rule is not None:
-            wanted[op.inputs[0]] = wanted.get(op.inputs[0], ScaleRule()) | rule
-    return wanted
+        for name in op.inputs:
+            found = rule or ScaleRule()
+            wanted[name] = wanted[name] | found if name in wanted else found
+    free = ScaleRule()
+    return {name: rule for name, rule in wanted.items() if rule != free and name not in graph.outputs}
 
 
 def _rule(op: Op) -> ScaleRule | None:
+    if isinstance(op, Sums) and op.similarity == "binary":
+        return ScaleRule(only_signs=True)
     if not isinstance(op, Sums) or not op.term.shares_scale:
         return None
     if op.term.input_scale is not None:
@@ -47,7 +54,8 @@ def _rule(op: Op) -> ScaleRule | None:
 
 
 def _rescale(graph: Draft, op: Op) -> Change | None:
-    if _rule(op) is None:
+    rule = _rule(op)
+    if rule is None or rule.only_signs:
         return None
     name = op.inputs[0]
     before = graph.producer(name)
