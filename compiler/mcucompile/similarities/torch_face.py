@@ -3,6 +3,7 @@
 The layers of `mcucompile.nn` own the weights and the geometry; the face owns the arithmetic and its gradients.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -102,7 +103,7 @@ def tiles(positions: int, filters: Tensor, *, by_output: bool = False) -> Iterat
         yield part, memory[: outputs * rows * inputs].view(shape)
 
 
-class TorchSimilarity(nn.Module):
+class TorchSimilarity(nn.Module, ABC):
     """The sum of one similarity, with a choice of gradients. Subclasses are the torch faces.
 
     Class attributes:
@@ -123,9 +124,9 @@ class TorchSimilarity(nn.Module):
                 f"choose one of {', '.join(self.gradients)}",
             )
 
+    @abstractmethod
     def forward(self, x: Tensor, weight: Tensor, window: Window) -> Tensor:
         """Return the sum of S(x, w) over each receptive field; shapes as in `Window.convolve`."""
-        raise NotImplementedError
 
     def deployed(self, weight: Tensor) -> Tensor:
         """Return the weights that inference uses with the plain formula of the similarity; same shape."""
