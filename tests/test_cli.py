@@ -467,7 +467,9 @@ def test_control_c_during_a_build_ends_the_compiler_and_leaves_nothing(tmp_path)
     compiler.write_text(f'#!/bin/sh\necho $$ > "{tools}/pid"\nexec sleep 60\n', encoding="utf-8")
     compiler.chmod(0o755)
     environment = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
-    command = [*MCUCOMPILE, FOUR_VIEW, "--samples", SAMPLES, "-o", work / "build", "--toolchain", "gcc"]
+    # Where the tests run in the background the signal is ignored, and children inherit that.
+    heeding = ["env", "--default-signal=INT"]
+    command = [*heeding, *MCUCOMPILE, FOUR_VIEW, "--samples", SAMPLES, "-o", work / "build", "--toolchain", "gcc"]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 30
