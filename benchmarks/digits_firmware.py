@@ -77,14 +77,22 @@ def measure(project: Project, facts: dict[str, Any], images: Array, labels: Arra
 
 @click.command(help=__doc__)
 @click.option("--data", type=click.Path(path_type=Path, exists=True), default=DIGITS / "data", show_default=True)
-def main(data: Path) -> None:
+@click.option("--only", multiple=True, help="Measure these boards again, keep everything else.")
+def main(data: Path, only: tuple[str, ...]) -> None:
     """Measure and write the results."""
     images, labels = test_set(data)
     first = images[:BOARD_IMAGES].astype(np.int64), labels[:BOARD_IMAGES]
     results: dict[str, Any] = {"model": MODEL, "runs": [], "host": []}
+    kept: dict[str, Any] = results
+    if only:
+        kept = json.loads((RESULTS / "digits_firmware.json").read_text(encoding="utf-8"))
+        results["host"] = kept["host"]
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch) / "project"
         for board in list_boards():
+            if only and board.name not in only:
+                results["runs"] += [run for run in kept["runs"] if run["board"] == board.name]
+                continue
             for weights in ENCODINGS:
                 for no_multiply in (True,) if not board.has_multiplier else (False, True):
                     if board.is_host:
@@ -92,7 +100,7 @@ def main(data: Path) -> None:
                     project, facts = compile_digits(directory, MODEL, board.name, weights, no_multiply=no_multiply)
                     results["runs"].append(measure(project, facts, *first))
                     print(results["runs"][-1], flush=True)
-        for model in ("dense_784_16_10", MODEL, "dense_784_100_100_10"):
+        for model in () if only else ("dense_784_16_10", MODEL, "dense_784_100_100_10"):
             for weights in ENCODINGS:
                 project, _ = compile_digits(directory, model, "host", weights, no_multiply=False)
                 checked = verify_devices(
