@@ -40,6 +40,7 @@ tables: $(VENV)/.test
 	$(BIN)/python benchmarks/compile_speed.py
 	$(BIN)/python benchmarks/conformance.py
 	$(BIN)/python benchmarks/training_speed.py
+	$(BIN)/python benchmarks/multiplication_free_claims.py
 	$(BIN)/python benchmarks/activation_methods.py
 	$(BIN)/python benchmarks/multiplication_free.py
 	$(BIN)/python benchmarks/tables.py

@@ -215,7 +215,7 @@ def two_features(similarity: str, data: Data) -> tuple[nn.Sequential, Tensor]:
     model = nn.Sequential(layers)
     fit(model, data.images, data.labels, replace(VARIANTS[similarity].recipe, epochs=2 * EPOCHS))
     with torch.no_grad():
-        return model, model[:-2](data.test_images[:3000])
+        return model, model[:-2](data.test_images[:1500])
 
 
 def draw_features(data: Data, folder: Path) -> None:

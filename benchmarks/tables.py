@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from claims_rows import claims_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -212,6 +213,11 @@ def training_speed_table(results: Results) -> str:
     return markdown(rows)
 
 
+def claims_table(results: Results) -> str:
+    """What the papers on multiplication-free networks claim, and whether it holds on MNIST."""
+    return markdown([["source", "claim", "theirs", "ours", "holds"], *claims_rows(results["claims"])])
+
+
 TABLES: dict[str, Callable[[Results], str]] = {
     "examples": examples_table,
     "hidden": hidden_table,
@@ -228,6 +234,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "speed": speed_table,
     "conformance": conformance_table,
     "training_speed": training_speed_table,
+    "claims": claims_table,
 }
 
 
@@ -263,6 +270,7 @@ def load_results() -> Results:
         "conformance": "conformance",
         "training_speed": "training_speed",
         "similarities": "multiplication_free",
+        "claims": "multiplication_free_claims",
     }
     return {name: json.loads((RESULTS / f"{file}.json").read_text(encoding="utf-8")) for name, file in files.items()}
 
