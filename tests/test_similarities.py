@@ -15,7 +15,8 @@ from mcucompile.errors import QuantizationError, UnsupportedError, UserError
 from mcucompile.ir import Format, Graph, Op, Source, Tensor, build_graph
 from mcucompile.kernels import KERNELS, Core, Layer
 from mcucompile.numerics import Int
-from mcucompile.ops import Add, Affine, Dense, IntegerDense
+from mcucompile.ops import Add, Affine, Dense, IntegerDense, Lookup
+from mcucompile.ops.formula import Step, X
 from mcucompile.ops.similar import sum_bounds
 from mcucompile.passes import simplify
 from mcucompile.plan import parse_kernels, plan_arena, select_kernels
@@ -257,3 +258,16 @@ def test_what_is_read_for_signs_keeps_them() -> None:
     second = Add(name="y", inputs=("a", "b"), output="y", source=SOURCE)
     both = _quantize(_graph(first, _dense("binary", random.normal(0, 1, (4, 4)), "a", "b"), second))
     assert both.tensors["a"].stored.scale > 16 * integers.tensors["a"].stored.scale
+
+
+@pytest.mark.parametrize("similarity", ["adder", "binary", "ternary"])
+def test_a_function_before_a_layer_may_have_a_zero_point(similarity: str) -> None:
+    """HardSwish gives values from -0.375 up, which have one; the layers take none."""
+    random = np.random.default_rng(12)
+    function = Lookup(name="f", inputs=("a",), output="f", source=SOURCE, formula=(X, Step("hard_swish")))
+    first = _dense("dot", random.normal(0, 3, (4, 4)), "x", "a")
+    integers = _quantize(_graph(first, function, _dense(similarity, np.sign(random.normal(0, 1, (3, 4))), "f")))
+    layer = integers.ops[-1]
+    assert isinstance(layer, IntegerDense)
+    assert integers.tensors["f"].stored.zero_point != 0
+    assert integers.tensors[layer.inputs[0]].stored.zero_point == 0

@@ -22,7 +22,7 @@ _SAME = (Reshape, Transpose, Take, MaxPool, Relu, Clip)
 
 
 def share_scales(graph: Graph) -> Graph:
-    """Return the graph with an Affine of factor 1 before each layer that shares a scale which nothing before can give.
+    """Return the graph with an Affine of factor 1 before each layer that compares what nothing before can fit to it.
 
     Needs: all folding, which would remove the Affine. Gives: what `wanted_scales` relies on.
     """
@@ -54,14 +54,14 @@ def _rule(op: Op) -> ScaleRule | None:
 
 
 def _rescale(graph: Draft, op: Op) -> Change | None:
-    rule = _rule(op)
-    if rule is None or rule.only_signs:
+    if not isinstance(op, Sums) or op.is_linear:
         return None
     name = op.inputs[0]
     before = graph.producer(name)
     while isinstance(before, _SAME):
         before = graph.producer(before.inputs[0])
-    if isinstance(before, _FREE):
+    # Signs take any scale, but no zero point, which functions and pairs may give.
+    if isinstance(before, _FREE) or (before is None and not op.term.shares_scale):
         return None
     tensor = graph.tensors[name]
     rescaled = f"{name}@{op.name}"
