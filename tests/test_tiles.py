@@ -11,9 +11,13 @@ from graphs_convolution import CONVOLUTIONS
 from host_model import SANITIZERS, build_model, run_model
 from mcucompile.calibrate import calibrate
 from mcucompile.emit import Model, emit_model, headers, layer_names
+from mcucompile.encodings import given_weights
 from mcucompile.ir import Graph
 from mcucompile.kernels import KERNELS, Core
+from mcucompile.kernels.dense import Sums
+from mcucompile.kernels.lane_multiply import LaneMultiply
 from mcucompile.kernels.tiles import Tiles
+from mcucompile.numerics import Requantization
 from mcucompile.passes import simplify
 from mcucompile.plan import choose_streams, plan_arena, select_kernels
 from mcucompile.quantize import parse_weights, quantize
@@ -133,17 +137,32 @@ def test_rows_of_rings_give_the_same_bits(name: str, tmp_path: Path) -> None:
 
 
 def test_what_tiles_refuse() -> None:
+    kernels = {kernel.name: kernel for kernel in KERNELS if isinstance(kernel, Tiles) and kernel.kind == "conv"}
+    differences, products, halfwords, lanes = kernels.values()
+    core, without = Core(True, "cortex-m4"), Core(False, "cortex-m4")
     layer = tile_model(tile_graph("int8", every=40)).layers[0].layer
-    differences, products, halfwords = (
-        kernel for kernel in KERNELS if isinstance(kernel, Tiles) and kernel.kind == "conv"
-    )
-    core = Core(True, "cortex-m4")
     assert differences.refusal(layer, core) is None
     assert differences.refusal(layer, Core(True, "cortex-m0")) == "needs a core with DSP instructions"
-    assert differences.refusal(layer, Core(False, "cortex-m4")) is None
+    assert differences.refusal(layer, without) is None
     assert differences.refusal(replace(layer, formats=(input_format("int16"),)), core) == "needs an 8-bit input"
     assert products.refusal(layer, core) == "computes dot only"
     dot = tile_model(tile_graph("int8", sums=(("dot", "bytes"),))).layers[0].layer
     assert products.refusal(dot, core) is None
     assert halfwords.refusal(dot, core) == "bytes will do"
-    assert products.refusal(dot, Core(False, "cortex-m4")) == "needs a multiplier"
+    assert products.refusal(dot, without) == "needs a multiplier"
+    assert lanes.refusal(dot, core) == "needs weights from -3 to 3"
+    small = tile_model(tile_graph("int8", sums=(("ternary", "bytes"),))).layers
+    assert lanes.refusal(small[0].layer, core) is None
+    assert lanes.refusal(small[0].layer, without) == "needs a multiplier"
+
+
+@pytest.mark.parametrize(("largest", "inputs", "refusal"), [(1, 1023, None), (1, 1024, "needs sums of 18 bits")])
+def test_lanes_hold_the_largest_sums(largest: int, inputs: int, refusal: str | None) -> None:
+    """1023 * 128 is below 2**17, and a turn of 31 words, 62 * 128, below 2**13."""
+    weights = given_weights(np.full((2, inputs), largest), np.ones(1))
+    assert weights is not None
+    requantize = Requantization(np.ones(1, np.int64), np.zeros(2, np.int64), np.full(1, 9), -128, 127)
+    format_ = input_format("int8")
+    sums = Sums("ternary", weights, requantize, 1, 1, format_, format_, "")
+    assert LaneMultiply().refusal(sums, Core(True, "cortex-m4")) == refusal
+    assert LaneMultiply().tiled(sums, 2).most_unrolled == 31

@@ -41,7 +41,7 @@ BEHIND: dict[str, tuple[str, tuple[int, ...], int]] = {
     "row_of_350": ("same", (1, 350), 10),
     "row_of_27": ("whole_image", (1, 3), 17),
 }
-# Similarity and weights: of 8 bits, without zeros, of 16 bits, far beyond the input.
+# Similarity and weights: of 8 bits, without zeros, of 16 bits, up to 3, far beyond the input.
 SUMS = (
     ("adder", "bytes"),
     ("adder", "far"),
@@ -52,6 +52,7 @@ SUMS = (
     ("minconv", "far"),
     ("dot", "bytes"),
     ("dot", "halfwords"),
+    ("dot", "small"),
 )
 _EDGES = (-128, -127, -1, 0, 1, 2, 126, 127)
 
@@ -157,6 +158,13 @@ def _weights(random: np.random.Generator, kind: str, n_out: int, n_in: int, simi
     match kind:
         case "signs":
             values = random.choice([-1, 1], (n_out, n_in))
+        case "small":
+            largest = min(int(random.integers(1, 4)), most)
+            values = random.integers(-largest, largest + 1, (n_out, n_in))
+            values[0], values[-1] = largest, -largest
+        case "bytes" if similarity == "ternary":
+            values = random.integers(-1, 2, (n_out, n_in))
+            values[0], values[-1] = 1, -1
         case "bytes":
             values = random.integers(-128, 128, (n_out, n_in))
             edges = random.random((n_out, n_in)) < 0.2

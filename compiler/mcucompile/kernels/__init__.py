@@ -13,6 +13,7 @@ from mcucompile.kernels.dense_trig import DENSE_TRIG
 from mcucompile.kernels.dual_multiply import DualMultiply
 from mcucompile.kernels.four_view_unrolled import FOUR_VIEW_UNROLLED
 from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
+from mcucompile.kernels.lane_multiply import LaneMultiply
 from mcucompile.kernels.plain import PLAIN_KERNELS
 from mcucompile.kernels.plain_elementwise import ELEMENTWISE_KERNELS
 from mcucompile.kernels.plain_movement import MOVEMENT_KERNELS
@@ -27,6 +28,7 @@ _TILES: tuple[tuple[str, TileSums], ...] = (
     ("absolute differences", AbsoluteDifferences()),
     ("dual multiply", DualMultiply(halfwords=False)),
     ("dual multiply halfwords", DualMultiply(halfwords=True)),
+    ("lane multiply", LaneMultiply()),
 )
 
 KERNELS: tuple[Kernel, ...] = (

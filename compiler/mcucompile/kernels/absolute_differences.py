@@ -15,7 +15,7 @@ import numpy as np
 
 from mcucompile.kernels.dense import Sums
 from mcucompile.kernels.kernel import Core
-from mcucompile.kernels.tiles import Tile, Tiled, TileSums, bytes_as_words, padded
+from mcucompile.kernels.tiles import Tile, Tiled, TileSums, bytes_as_words, modulo_word, padded
 from mcucompile.numerics import Int
 
 _TILES = {
@@ -80,14 +80,9 @@ class AbsoluteDifferences(TileSums):
             requantize=replace(
                 requantize,
                 multiplier=requantize.multiplier * planes.factor,
-                offset=_modulo_word(offset, requantize.half()),
+                offset=modulo_word(offset, requantize.half()),
             ),
         )
-
-
-def _modulo_word(offset: Int, half: Int) -> Int:
-    """Return offsets that, with the half, are an int32, the same modulo 2**32."""
-    return np.asarray((offset + half + 2**31) % 2**32 - 2**31 - half, dtype=np.int64)
 
 
 def _signed(sums: Sums) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 
 from mcucompile.kernels.dense import Sums
 from mcucompile.kernels.kernel import Core
-from mcucompile.kernels.tiles import Tile, Tiled, TileSums, halfwords_as_words, padded
+from mcucompile.kernels.tiles import Tile, Tiled, TileSums, halfwords_as_words, padded, word_order
 from mcucompile.numerics import Int
 from mcucompile.ops.linear import weighted_bounds
 
@@ -19,8 +19,8 @@ _HALFWORDS = {
     2: Tile("tile_2x4", "smlad", 2, 4, 11),
 }
 _PAIRS = {
-    1: Tile("tile_1x8_pairs", "", 1, 4, 15, 8),
-    2: Tile("tile_2x4_pairs", "", 2, 2, 12, 8),
+    1: Tile("tile_1x8_pairs", "", 1, 4, 15, per_call=8, outputs=2),
+    2: Tile("tile_2x4_pairs", "", 2, 2, 12, per_call=8, outputs=2),
 }
 _LARGEST_BYTE, _LARGEST_HALFWORD = 127, 32767
 # A sum of products by a, of which 24 bits are known.
@@ -58,8 +58,7 @@ class DualMultiply(TileSums):
         values = sums.weights.values
         convert: tuple[str, ...] = ("",)
         if sums.input.bits == 8:
-            # A word of bytes x0 x1 x2 x3 becomes the words (x0, x2) and (x1, x3).
-            values = padded(values, 4, 0).reshape(len(values), -1, 2, 2).transpose(0, 1, 3, 2).reshape(len(values), -1)
+            values = word_order(values)
             sign = "s8" if sums.input.signed else "u8"
             convert = (f"mcu_even_{sign}", f"mcu_odd_{sign}")
         else:

@@ -21,7 +21,6 @@ from mcucompile.ops.window import Window
 
 # Words of each window in one turn of the loop, at most: each takes 44 to 60 bytes of code.
 _MOST_UNROLLED = 16
-_REGISTERS = 8
 _WORD_BITS = 32
 _INT16_MAX = 32767
 # Instructions around the words: of a turn of the loop; of a call, from its arguments to its return.
@@ -38,19 +37,30 @@ class Tile:
 
     Attributes:
         name: of the macro that defines it, MCU_ before it, in lower case.
-        operation: what the macro is told to repeat, "" if it needs not be told.
+        arguments: of the macro between the name and the words in a turn.
         windows: at a time, 1 or 2.
         columns: words of the weights for each word of x.
         instructions: for each word of x.
-        per_call: beyond those of every tile.
+        per_turn, per_call: instructions beyond those of every tile.
+        outputs: that a column serves.
+        lanes: two outputs are in lanes of a sum: all first ones are stored before all second ones.
     """
 
     name: str
-    operation: str
+    arguments: str
     windows: int
     columns: int
     instructions: int
+    per_turn: int = 0
     per_call: int = 0
+    outputs: int = 1
+    lanes: bool = False
+
+    def place(self, window: int, output: int) -> int:
+        """Return where a window's sum of an output is stored."""
+        if self.lanes:
+            return self.windows * self.columns * (output % 2) + self.columns * window + output // 2
+        return self.columns * self.outputs * window + output
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +88,7 @@ class Tiled:
         convert: C functions of a word of x, one for each word that is packed.
         combine: how two sums become one: "add" or "subtract", then halved; "" for one sum.
         requantize: of the sums as tiles make them.
+        most_unrolled: words in a turn of the loop, at most.
     """
 
     tile: Tile
@@ -85,18 +96,19 @@ class Tiled:
     convert: tuple[str, ...]
     combine: str
     requantize: Requantization
+    most_unrolled: int = _MOST_UNROLLED
 
     @property
     def unrolled(self) -> int:
         """Words in a turn of the loop: those that take the fewest instructions."""
         count = int(self.words.shape[1])
-        return min(range(1, _MOST_UNROLLED + 1), key=lambda words: (self._looped(-(-count // words), words), words))
+        return min(range(1, self.most_unrolled + 1), key=lambda words: (self._looped(-(-count // words), words), words))
 
     @property
     def routine(self) -> Routine:
         """The C function that the tile is."""
-        name = "_".join(filter(None, (self.tile.name, self.tile.operation, str(self.unrolled))))
-        arguments = ", ".join(filter(None, (self.tile.operation, str(self.unrolled))))
+        parts = tuple(filter(None, (self.tile.arguments, str(self.unrolled))))
+        name, arguments = "_".join((self.tile.name, *parts)), ", ".join(parts)
         return Routine(name, f"MCU_{self.tile.name.upper()}", arguments)
 
     @property
@@ -107,7 +119,13 @@ class Tiled:
     @property
     def outputs_per_tile(self) -> int:
         """Outputs that a tile makes of each window."""
-        return _REGISTERS // self.tile.windows // (2 if self.combine else 1)
+        return self.tile.columns * self.tile.outputs // (2 if self.combine else 1)
+
+    @property
+    def places(self) -> tuple[tuple[int, ...], ...]:
+        """Where the sums of each window lie, of all outputs of a tile."""
+        each = range(self.tile.columns * self.tile.outputs)
+        return tuple(tuple(self.tile.place(window, k) for k in each) for window in range(self.tile.windows))
 
     @property
     def tiles(self) -> int:
@@ -131,7 +149,7 @@ class Tiled:
         return self.tiles * each + n_out * (self.tile.windows * code + _PER_OUTPUT)
 
     def _looped(self, turns: int, words: int) -> int:
-        return turns * (words * self.tile.instructions + _PER_TURN)
+        return turns * (words * self.tile.instructions + _PER_TURN + self.tile.per_turn)
 
 
 class TileSums(ABC):
@@ -249,7 +267,7 @@ def _cost(layer: Layer, tiled: Tiled) -> Cost:
     return Cost(
         geometry.images * geometry.rows * (_PER_ROW + turns * (gather + tiled.instructions)),
         4 * len(tiled.packed) + tables,
-        stack + 4 * _REGISTERS,
+        stack + 4 * sum(map(len, tiled.places)),
     )
 
 
@@ -270,6 +288,7 @@ def _context(layer: Layer, tiled: Tiled) -> Context:
         "buffer_words": tiled.turns * tiled.unrolled,
         "weights": tiled.packed,
         "outputs_per_tile": tiled.outputs_per_tile,
+        "places": tiled.places,
         "combine": tiled.combine,
         "requantize": requantize_code(tiled.requantize, sums.output),
         "scaling": _scaling(sums, tiled.requantize),
@@ -300,3 +319,14 @@ def padded(values: Int, multiple: int, value: int) -> Int:
     """Return rows made a multiple as long with a value."""
     missing = -values.shape[1] % multiple
     return np.pad(values, ((0, 0), (0, missing)), constant_values=value)
+
+
+def modulo_word(offset: Int, half: Int) -> Int:
+    """Return offsets that, with the half, are an int32, the same modulo 2**32."""
+    return np.asarray((offset + half + 2**31) % 2**32 - 2**31 - half, dtype=np.int64)
+
+
+def word_order(values: Int) -> Int:
+    """Return rows in the order of halfwords: a word of bytes x0 x1 x2 x3 becomes the words (x0, x2) and (x1, x3)."""
+    quads = padded(values, 4, 0).reshape(len(values), -1, 2, 2)
+    return np.asarray(quads.transpose(0, 1, 3, 2).reshape(len(values), -1), dtype=np.int64)
