@@ -32,13 +32,14 @@ BOARD = "nucleo-f401re"
 SOURCE = Source("benchmark", "layer", "Layer")
 SAME = Window((3, 3), before=(1, 1), after=(1, 1))
 IMAGE = (1, 16, 16, 32)
-# Window, input, outputs; no window: a dense layer.
-SHAPES: dict[str, tuple[Window | None, tuple[int, ...], int]] = {
-    "conv 3x3 16x16x32->32": (SAME, IMAGE, 32),
-    "conv 1x1 16x16x32->32": (Window((1, 1)), IMAGE, 32),
-    "conv 3x3 16x16x3->16": (SAME, (1, 16, 16, 3), 16),
-    "fc 64->16": (None, (1, 64), 16),
-    "fc 256->64": (None, (1, 256), 64),
+# Window, input, outputs, groups; no window: a dense layer.
+SHAPES: dict[str, tuple[Window | None, tuple[int, ...], int, int]] = {
+    "conv 3x3 16x16x32->32": (SAME, IMAGE, 32, 1),
+    "conv 1x1 16x16x32->32": (Window((1, 1)), IMAGE, 32, 1),
+    "conv 3x3 16x16x3->16": (SAME, (1, 16, 16, 3), 16, 1),
+    "depthwise 3x3 16x16x32": (SAME, IMAGE, 32, 32),
+    "fc 64->16": (None, (1, 64), 16, 1),
+    "fc 256->64": (None, (1, 256), 64, 1),
 }
 # Similarity, weights.
 SUMS = (
@@ -56,8 +57,8 @@ SUMS = (
 def layer_graph(shape: str, similarity: str, weights: str) -> Graph:
     """Return a graph of integers with one layer; its input has 0..255, or -127..127 where only signs count."""
     random = np.random.default_rng(20)
-    window, size, n_out = SHAPES[shape]
-    n_in = size[-1] * (window.taps if window else 1)
+    window, size, n_out, groups = SHAPES[shape]
+    n_in = size[-1] // groups * (window.taps if window else 1)
     weight = random.normal(0, 0.2, (n_out, n_in))
     if similarity == "ternary":
         weight = random.integers(-1, 2, weight.shape).astype(np.float64)
@@ -68,8 +69,8 @@ def layer_graph(shape: str, similarity: str, weights: str) -> Graph:
     if window is None:
         op = Dense(weight=weight.astype(np.float32), **fields)
     else:
-        shaped = weight.reshape(n_out, *window.size, size[-1]).astype(np.float32)
-        op = Conv(weight=shaped, window=window, **fields)
+        shaped = weight.reshape(n_out, *window.size, size[-1] // groups).astype(np.float32)
+        op = Conv(weight=shaped, window=window, groups=groups, **fields)
     real = build_graph("net", (Tensor("x", size),), ("y",), (op,), SOURCE)
     samples = random.uniform(-1 if similarity == "binary" else 0, 1, (8, *size)).astype(np.float32)
     return quantize(real, calibrate(real, samples), parse_weights(weights, real), 2)

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mcucompile.kernels.dense import Sums
+from mcucompile.kernels.dsp import bytes_as_words, modulo_word, padded
 from mcucompile.kernels.kernel import Core
-from mcucompile.kernels.tiles import Tile, Tiled, TileSums, bytes_as_words, modulo_word, padded
+from mcucompile.kernels.tiles import Tile, Tiled, TileSums
 from mcucompile.numerics import Int
 
 _TILES = {

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mcucompile.kernels.dense import Sums
+from mcucompile.kernels.dsp import halfwords_as_words, padded, word_order
 from mcucompile.kernels.kernel import Core
-from mcucompile.kernels.tiles import Tile, Tiled, TileSums, halfwords_as_words, padded, word_order
+from mcucompile.kernels.tiles import Tile, Tiled, TileSums
 from mcucompile.numerics import Int
 from mcucompile.ops.linear import weighted_bounds
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mcucompile.kernels.dense import Sums
+from mcucompile.kernels.dsp import halfwords_as_words, modulo_word, word_order
 from mcucompile.kernels.kernel import Core
-from mcucompile.kernels.tiles import Tile, Tiled, TileSums, halfwords_as_words, modulo_word, word_order
+from mcucompile.kernels.tiles import Tile, Tiled, TileSums
 from mcucompile.numerics import Int
 
 # Bits of the lower lane by the largest weight: weight * 2**bits + weight fits a halfword.

@@ -11,18 +11,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from mcucompile.kernels.conv_patches import conv_of, row_context
 from mcucompile.kernels.dense import Sums, sums_of
+from mcucompile.kernels.dsp import code_bytes, code_context, geometry_context, geometry_of
 from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
-from mcucompile.kernels.requantize import requantize_code
 from mcucompile.numerics import Int, Requantization
-from mcucompile.ops import IntegerConv, IntegerDense
-from mcucompile.ops.window import Window
+from mcucompile.ops import IntegerConv
 
 # Words of each window in one turn of the loop, at most: each takes 44 to 60 bytes of code.
 _MOST_UNROLLED = 16
 _WORD_BITS = 32
-_INT16_MAX = 32767
 # Instructions around the words: of a turn of the loop; of a call, from its arguments to its return.
 _PER_TURN, _PER_CALL = 3, 23
 # Instructions to finish an output: for each window; for all windows; more where sums are combined; without multiplier.
@@ -172,7 +169,7 @@ class Tiles(Kernel):
         sums: how a tile makes sums.
     """
 
-    headers: ClassVar[tuple[str, ...]] = ("dsp/tiles.h",)
+    headers: ClassVar[tuple[str, ...]] = ("dsp/words.h", "dsp/tiles.h")
     sums: TileSums
 
     def refusal(self, layer: Layer, core: Core) -> str | None:
@@ -198,57 +195,6 @@ class Tiles(Kernel):
         return self.sums.tiled(sums_of(layer), min(geometry_of(layer).columns, 2))
 
 
-@dataclass(frozen=True, slots=True)
-class Geometry:
-    """Rows of windows as the template sees them; a dense layer's rows are pixels.
-
-    Attributes:
-        images, height, width, channels: of the input.
-        rows, columns: of the output.
-        window, fill: of the convolution.
-    """
-
-    images: int
-    height: int
-    width: int
-    channels: int
-    rows: int
-    columns: int
-    window: Window
-    fill: int
-
-    @property
-    def checks(self) -> tuple[bool, bool]:
-        """Whether windows reach beyond rows and columns of the image."""
-        checks = []
-        for axis, (extent, outputs) in enumerate(((self.height, self.rows), (self.width, self.columns))):
-            last = int(self.window.positions(axis, outputs).max()) - self.window.before[axis]
-            checks.append(self.window.before[axis] > 0 or last >= extent)
-        return checks[0], checks[1]
-
-
-def geometry_of(layer: Layer) -> Geometry:
-    """Return the geometry of a convolution, or of a dense layer's rows."""
-    if isinstance(layer.op, IntegerDense):
-        rows = sums_of(layer).rows
-        return Geometry(1, 1, rows, layer.shapes[0][-1], 1, rows, Window((1, 1)), 0)
-    op = conv_of(layer)
-    images, height, width, channels = layer.shapes[0]
-    _, rows, columns, _ = layer.output_shape
-    return Geometry(images, height, width, channels, rows, columns, op.window, op.fill)
-
-
-def _scaling(sums: Sums, requantize: Requantization) -> tuple[tuple[int, int, int], ...]:
-    """Return offset, multiplier and shift of each output; none if they are not enough or do not fit."""
-    code = requantize_code(requantize, sums.output)
-    if code.is_wide or code.tie_window or int(np.abs(requantize.multiplier).max()) > _INT16_MAX:
-        return ()
-    offset, multiplier, shift = np.broadcast_arrays(
-        np.array(code.offsets), requantize.multiplier, requantize.shift, np.zeros(len(sums.weights.codes))
-    )[:3]
-    return tuple(zip(offset.tolist(), multiplier.tolist(), shift.tolist(), strict=True))
-
-
 def _cost(layer: Layer, tiled: Tiled) -> Cost:
     geometry, sums, windows = geometry_of(layer), sums_of(layer), tiled.tile.windows
     turns = -(-geometry.columns // windows)
@@ -262,11 +208,9 @@ def _cost(layer: Layer, tiled: Tiled) -> Cost:
     if geometry.channels % values and geometry.window.taps > 1:
         gather += windows * _PER_COPY * n_in
         stack += 4 * windows * -(-n_in // values)
-    scaling = _scaling(sums, tiled.requantize)
-    tables = 8 * len(scaling) if scaling else requantize_code(tiled.requantize, sums.output).table_bytes
     return Cost(
         geometry.images * geometry.rows * (_PER_ROW + turns * (gather + tiled.instructions)),
-        4 * len(tiled.packed) + tables,
+        4 * len(tiled.packed) + code_bytes(sums, tiled.requantize),
         stack + 4 * sum(map(len, tiled.places)),
     )
 
@@ -274,12 +218,12 @@ def _cost(layer: Layer, tiled: Tiled) -> Cost:
 def _context(layer: Layer, tiled: Tiled) -> Context:
     """Return what the template needs. Strides are in elements of the input."""
     geometry, sums = geometry_of(layer), sums_of(layer)
-    n_out, n_in = (int(size) for size in sums.weights.codes.shape)
+    n_in = int(sums.weights.codes.shape[1])
     values = _WORD_BITS // sums.input.bits
-    row = geometry.width * geometry.channels
     return {
+        **geometry_context(layer, geometry),
+        **code_context(sums, tiled.requantize),
         "n_in": n_in,
-        "n_out": n_out,
         "word_values": values,
         "tile": tiled.tile,
         "routines": (tiled.routine,),
@@ -290,43 +234,4 @@ def _context(layer: Layer, tiled: Tiled) -> Context:
         "outputs_per_tile": tiled.outputs_per_tile,
         "places": tiled.places,
         "combine": tiled.combine,
-        "requantize": requantize_code(tiled.requantize, sums.output),
-        "scaling": _scaling(sums, tiled.requantize),
-        "geometry": geometry,
-        "window": geometry.window,
-        "checks": geometry.checks,
-        "row_stride": row,
-        "image_elements": geometry.height * row,
-        "row_elements": geometry.columns * n_out,
-        **row_context(layer, geometry.window, row),
-        "row_arguments": ("top", "offset") if geometry.checks[0] else ("offset",),
     }
-
-
-def bytes_as_words(values: Int) -> Int:
-    """Return rows of bytes 0..255 as words, the first byte lowest: (rows, 4 * words) -> (rows, words)."""
-    quads = values.reshape(len(values), -1, 4)
-    return np.asarray((quads << np.array([0, 8, 16, 24])).sum(axis=-1), dtype=np.int64)
-
-
-def halfwords_as_words(values: Int) -> Int:
-    """Return rows of halfwords of any sign as words, the first one lowest: (rows, 2 * words) -> (rows, words)."""
-    pairs = values.reshape(len(values), -1, 2) & 0xFFFF
-    return np.asarray(pairs[..., 0] | (pairs[..., 1] << 16), dtype=np.int64)
-
-
-def padded(values: Int, multiple: int, value: int) -> Int:
-    """Return rows made a multiple as long with a value."""
-    missing = -values.shape[1] % multiple
-    return np.pad(values, ((0, 0), (0, missing)), constant_values=value)
-
-
-def modulo_word(offset: Int, half: Int) -> Int:
-    """Return offsets that, with the half, are an int32, the same modulo 2**32."""
-    return np.asarray((offset + half + 2**31) % 2**32 - 2**31 - half, dtype=np.int64)
-
-
-def word_order(values: Int) -> Int:
-    """Return rows in the order of halfwords: a word of bytes x0 x1 x2 x3 becomes the words (x0, x2) and (x1, x3)."""
-    quads = padded(values, 4, 0).reshape(len(values), -1, 2, 2)
-    return np.asarray(quads.transpose(0, 1, 3, 2).reshape(len(values), -1), dtype=np.int64)

@@ -1,0 +1,123 @@
+/* Four bytes or two halfwords in a word, for cores with DSP instructions (Cortex-M4, M7, M33).
+ *
+ * Elsewhere the same is computed in C, so that a project's own model.c runs on a computer.
+ */
+#ifndef MCU_DSP_WORDS_H
+#define MCU_DSP_WORDS_H
+
+#include <stdint.h>
+
+#if defined(__ARM_FEATURE_DSP) && defined(__ARM_ARCH_PROFILE) && __ARM_ARCH_PROFILE == 'M'
+#define MCU_DSP
+#endif
+
+#ifdef MCU_DSP
+
+/* Bytes 0 and 2 of a word as halfwords, and bytes 1 and 3. */
+#define MCU_EXTEND(name, instruction)                                                                        \
+    static inline uint32_t name(uint32_t word)                                                               \
+    {                                                                                                        \
+        uint32_t halfwords;                                                                                  \
+        __asm__(instruction : "=r"(halfwords) : "r"(word));                                                  \
+        return halfwords;                                                                                    \
+    }
+MCU_EXTEND(mcu_even_u8, "uxtb16 %0, %1")
+MCU_EXTEND(mcu_odd_u8, "uxtb16 %0, %1, ror #8")
+MCU_EXTEND(mcu_even_s8, "sxtb16 %0, %1")
+MCU_EXTEND(mcu_odd_s8, "sxtb16 %0, %1, ror #8")
+
+#else
+
+static inline int32_t mcu_signed_byte(uint32_t word, uint32_t place)
+{
+    return (int8_t)(uint8_t)(word >> (8U * place));
+}
+
+static inline uint32_t mcu_even_u8(uint32_t word)
+{
+    return word & 0x00FF00FFU;
+}
+
+static inline uint32_t mcu_odd_u8(uint32_t word)
+{
+    return (word >> 8) & 0x00FF00FFU;
+}
+
+static inline uint32_t mcu_even_s8(uint32_t word)
+{
+    return ((uint32_t)mcu_signed_byte(word, 0) & 0xFFFFU) | ((uint32_t)mcu_signed_byte(word, 2) << 16);
+}
+
+static inline uint32_t mcu_odd_s8(uint32_t word)
+{
+    return mcu_even_s8(word >> 8);
+}
+
+#endif
+
+/* A word from any address. */
+static inline uint32_t mcu_load_u32(const void *from)
+{
+    uint32_t word;
+    __builtin_memcpy(&word, from, sizeof word);
+    return word;
+}
+
+/* Copy a word at a time, whatever the addresses are. */
+static inline void mcu_copy_bytes(void *to, const void *from, uint32_t bytes)
+{
+    uint8_t *target = to;
+    const uint8_t *source = from;
+    for (; bytes >= 4U; bytes -= 4U, target += 4, source += 4) {
+        const uint32_t word = mcu_load_u32(source);
+        __builtin_memcpy(target, &word, sizeof word);
+    }
+    for (; bytes > 0U; --bytes) {
+        *target++ = *source++;
+    }
+}
+
+/* What absolute differences take for x: a byte as it is; a signed byte plus 128; 1 for a signed byte that is
+ * not negative, else 0.
+ */
+static inline uint32_t mcu_word_u8(uint32_t word)
+{
+    return word;
+}
+
+static inline uint32_t mcu_word_s8(uint32_t word)
+{
+    return word ^ 0x80808080U;
+}
+
+static inline uint32_t mcu_word_sign(uint32_t word)
+{
+    return (~word >> 7) & 0x01010101U;
+}
+
+/* The same halfwords, 128 less: small products of bytes without a sign. */
+static inline uint32_t mcu_even_centred(uint32_t word)
+{
+    return mcu_even_s8(word ^ 0x80808080U);
+}
+
+static inline uint32_t mcu_odd_centred(uint32_t word)
+{
+    return mcu_odd_s8(word ^ 0x80808080U);
+}
+
+/* How far an output's sum goes: code = (sum * multiplier + offset) / 2^shift, rounded down. */
+typedef struct {
+    int32_t offset;
+    int16_t multiplier;
+    uint16_t shift;
+} mcu_scaling;
+
+/* The code before it is clamped; a core with these instructions multiplies in one cycle. */
+static inline int32_t mcu_scale_s32(int32_t sum, const mcu_scaling *scaling)
+{
+    return (int32_t)((uint32_t)sum * (uint32_t)(int32_t)scaling->multiplier + (uint32_t)scaling->offset) >>
+           scaling->shift;
+}
+
+#endif
