@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mcucompile.kernels.dense import Sums
-from mcucompile.kernels.dsp import bytes_as_words, modulo_word, padded
+from mcucompile.kernels.dsp import bytes_as_words, padded, with_constant
 from mcucompile.kernels.kernel import Core
 from mcucompile.kernels.tiles import Tile, Tiled, TileSums
 from mcucompile.numerics import Int
@@ -70,19 +70,13 @@ class AbsoluteDifferences(TileSums):
         # A patch ends with zeros; equal bytes add nothing.
         end = {"mcu_word_u8": 0, "mcu_word_s8": 128, "mcu_word_sign": 1}[_convert(sums)]
         rows = np.stack([padded(clip, 4, end) for clip in clipped], axis=1)
-        requantize = sums.requantize
-        offset = requantize.offset + requantize.multiplier * total
+        requantize = with_constant(sums.requantize, total)
         return Tiled(
             tile=_TILES[windows],
             words=bytes_as_words(rows.reshape(-1, rows.shape[-1])),
             convert=(_convert(sums),),
             combine=planes.combine,
-            # C adds modulo 2**32, where the whole fits.
-            requantize=replace(
-                requantize,
-                multiplier=requantize.multiplier * planes.factor,
-                offset=modulo_word(offset, requantize.half()),
-            ),
+            requantize=replace(requantize, multiplier=requantize.multiplier * planes.factor),
         )
 
 

@@ -1,6 +1,6 @@
 """What kernels for cores with DSP instructions share: geometry, the codes of sums, values packed in words."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -115,9 +115,16 @@ def padded(values: Int, multiple: int, value: int) -> Int:
     return np.pad(values, ((0, 0), (0, missing)), constant_values=value)
 
 
-def modulo_word(offset: Int, half: Int) -> Int:
-    """Return offsets that, with the half, are an int32, the same modulo 2**32."""
-    return np.asarray((offset + half + 2**31) % 2**32 - 2**31 - half, dtype=np.int64)
+def with_constant(requantize: Requantization, constant: Int) -> Requantization:
+    """Return the requantization of sums that lack a constant each. constant: (n_out,).
+
+    Offsets of 32 bits are those modulo 2**32: C adds modulo 2**32, where the whole fits.
+    """
+    offset = requantize.offset + requantize.multiplier * constant
+    if not requantize.is_wide:
+        half = 0 if requantize.tie_window else requantize.half()
+        offset = (offset + half + 2**31) % 2**32 - 2**31 - half
+    return replace(requantize, offset=np.asarray(offset, dtype=np.int64))
 
 
 def word_order(values: Int) -> Int:

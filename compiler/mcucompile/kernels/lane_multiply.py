@@ -4,12 +4,12 @@ A halfword of the weights is a + 2**bits * b, a sum A + 2**bits * B. Over a few 
 so long it is known from the sum, and then B is.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from mcucompile.kernels.dense import Sums
-from mcucompile.kernels.dsp import halfwords_as_words, modulo_word, word_order
+from mcucompile.kernels.dsp import halfwords_as_words, with_constant, word_order
 from mcucompile.kernels.kernel import Core
 from mcucompile.kernels.tiles import Tile, Tiled, TileSums
 from mcucompile.numerics import Int
@@ -52,7 +52,6 @@ class LaneMultiply(TileSums):
         convert, constant = ("mcu_even_s8", "mcu_odd_s8"), np.zeros(len(values), dtype=np.int64)
         if not sums.input.signed:
             convert, constant = ("mcu_even_centred", "mcu_odd_centred"), _LARGEST_X * values.sum(axis=1)
-        requantize = sums.requantize
         ordered = word_order(values)
         outputs = np.pad(ordered, ((0, len(values) % 2), (0, 0)))
         lower, upper = outputs[0::2], outputs[1::2]
@@ -62,10 +61,7 @@ class LaneMultiply(TileSums):
             halfwords_as_words(lower + (upper << bits)),
             convert,
             "",
-            replace(
-                requantize,
-                offset=modulo_word(requantize.offset + requantize.multiplier * constant, requantize.half()),
-            ),
+            with_constant(sums.requantize, constant),
             most_unrolled=_most_unrolled(lower, bits),
         )
 
