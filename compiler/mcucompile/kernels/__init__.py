@@ -8,6 +8,7 @@ from mcucompile.kernels.conv_patches import ConvPatches
 from mcucompile.kernels.dense_bins import DENSE_BINS
 from mcucompile.kernels.dense_quarter_square import DENSE_QUARTER_SQUARE
 from mcucompile.kernels.dense_shift import DENSE_SHIFT
+from mcucompile.kernels.dense_sparse import DENSE_SPARSE
 from mcucompile.kernels.dense_term import DENSE_TERMS
 from mcucompile.kernels.dense_trig import DENSE_TRIG
 from mcucompile.kernels.dual_multiply import DualMultiply
@@ -23,7 +24,7 @@ from mcucompile.kernels.plain_windows import WINDOW_KERNELS
 from mcucompile.kernels.recurrent import RecurrentKernel
 from mcucompile.kernels.tiles import Tiles, TileSums
 
-_SUMS = (*DENSE_TERMS, *DENSE_TRIG, DENSE_SHIFT, DENSE_BINS, DENSE_QUARTER_SQUARE)
+_SUMS = (*DENSE_TERMS, *DENSE_TRIG, DENSE_SHIFT, DENSE_BINS, DENSE_QUARTER_SQUARE, *DENSE_SPARSE)
 _TILES: tuple[tuple[str, TileSums], ...] = (
     ("absolute differences", AbsoluteDifferences()),
     ("dual multiply", DualMultiply(halfwords=False)),
