@@ -34,6 +34,12 @@ static inline int32_t mcu_shift_left_s32(int32_t acc, uint32_t n)
     return (int32_t)shifted;
 }
 
+/* acc * 2^n if sign is 0, - acc * 2^n if it is -1; modulo 2^32, n in 0..31. */
+static inline int32_t mcu_signed_shift_left_s32(int32_t acc, uint32_t n, int32_t sign)
+{
+    return (int32_t)((((uint32_t)acc << n) ^ (uint32_t)sign) - (uint32_t)sign);
+}
+
 /* floor(acc / 2^n), n in 0..31. */
 static inline int32_t mcu_shift_right_s32(int32_t acc, uint32_t n)
 {
@@ -43,6 +49,14 @@ static inline int32_t mcu_shift_right_s32(int32_t acc, uint32_t n)
 static inline int32_t mcu_add_s32(int32_t a, int32_t b)
 {
     return (int32_t)((uint32_t)a + (uint32_t)b);
+}
+
+/* -sum; a compiler must not take the minus into a product by a power of two. */
+static inline int32_t mcu_negate_s32(uint32_t sum)
+{
+    uint32_t negated = 0U - sum;
+    MCU_OPAQUE(negated);
+    return (int32_t)negated;
 }
 
 /* sum + x modulo 2^32. */

@@ -352,7 +352,10 @@ __asm__(".syntax unified\n.thumb\n.text\n"
         "function framed\n push {r7, lr}\n mov r7, sp\n sub sp, #40\n bl leaf_form\n mov sp, r7\n pop {r7, lr}\n"
         " mov r3, lr\n bx r3\n .size framed, . - framed\n"
         "function pointed\n push {r4, lr}\n movw r4, #:lower16:framed\n movt r4, #:upper16:framed\n blx r4\n"
-        " pop {r4, pc}\n .size pointed, . - pointed\n");
+        " pop {r4, pc}\n .size pointed, . - pointed\n"
+        "function far_jump\n push {r4, lr}\n push {r5}\n bl 1f\n 2: pop {r5}\n pop {r4, pc}\n .balign 4096\n"
+        " 1: bl leaf_form\n b.w 2b\n .size far_jump, . - far_jump\n");
+uint32_t far_jump(uint32_t);
 uint32_t pre_index(uint32_t); uint32_t multiple(uint32_t); uint32_t literal(uint32_t); uint32_t conditional(uint32_t);
 uint32_t pointed(uint32_t);
 void program(void) { FORM(1); }
@@ -383,7 +386,7 @@ void program(void) { FORM(1); }
     [
         *(("cortex-m4", THUMB2_FORMS, form, frame) for form, frame in [
             ("pre_index", 20 + 32), ("multiple", 36 + 4096 + 32), ("literal", 8 + 5000 + 32),
-            ("conditional", 8 + 64 + 32), ("pointed", 8 + 8 + 40 + 32)]),
+            ("conditional", 8 + 64 + 32), ("pointed", 8 + 8 + 40 + 32), ("far_jump", 12 + 32)]),
         *((core, RISCV_FORMS, form, frame) for core in RISCV for form, frame in [
             ("framed", 80 + 16), ("far_frame", 16 + 8192 + 16), ("millicode", 16), ("pointed", 16 + 80 + 16),
             ("tail_far", 16 + 8192 + 16)]),

@@ -1,6 +1,7 @@
 """The arena plan against brute force, and the budget's sentences."""
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mcucompile.calibrate import calibrate
 from mcucompile.ir import Format, Graph, Op, Tensor, build_graph
-from mcucompile.kernels import KERNELS, Core
+from mcucompile.kernels import KERNELS, Core, Cost
 from mcucompile.ops import Add, Relu, Reshape
 from mcucompile.ops.window import Window
 from mcucompile.passes import simplify
@@ -194,17 +195,21 @@ def test_a_shortfall_says_how_much_and_why(flash: int, ram: int, words: str) -> 
     assert totals.shortfalls[0].startswith(words)
 
 
-def test_the_cheapest_kernel_that_applies_is_taken() -> None:
+@pytest.mark.parametrize("has_multiplier", [True, False])
+def test_the_cheapest_kernel_that_applies_is_taken(has_multiplier: bool) -> None:
     graph = _quantized("dense_relu_dense")
-    with_multiplier = select_kernels(graph, Core(has_multiplier=True))
-    without = select_kernels(graph, Core(has_multiplier=False))
-    assert {planned.kernel.name for planned in with_multiplier} == {"multiply"}
-    assert {planned.kernel.name for planned in without} == {"quarter square"}
-    for planned in (*with_multiplier, *without):
-        core = Core(has_multiplier=planned in with_multiplier)
-        costs = [
-            k.cost(planned.layer).instructions
-            for k in KERNELS
-            if k.kind == "dense" and not k.refusal(planned.layer, core)
-        ]
-        assert planned.cost.instructions == min(costs)
+    core = Core(has_multiplier)
+    prices: dict[str, Callable[[Cost], int]] = {
+        "speed": lambda cost: cost.instructions,
+        "size": lambda cost: cost.flash_bytes + cost.stack_bytes,
+        "balanced": lambda cost: cost.instructions * (cost.flash_bytes + 2048),
+    }
+    chosen = {}
+    for optimize, price in prices.items():
+        for planned in select_kernels(graph, core, optimize=optimize):
+            kernels = [k for k in KERNELS if k.kind == "dense" and not k.refusal(planned.layer, core)]
+            assert len(kernels) >= 2
+            assert price(planned.cost) == min(price(kernel.cost(planned.layer)) for kernel in kernels)
+            chosen[optimize] = planned.kernel.name
+    assert chosen["speed"] == "rows as code"
+    assert chosen["size"] != "rows as code"

@@ -7,8 +7,6 @@ import numpy as np
 
 from mcucompile.errors import ProjectError
 from mcucompile.ir import Array
-from mcucompile.kernels import Core
-from mcucompile.plan import parse_kernels, select_kernels
 from mcucompile.project import Project, open_emulator
 
 
@@ -66,10 +64,8 @@ def bench_project(project: Project, emulator: str, codes: Array) -> Bench:
     if project.board.is_host:
         raise ProjectError(project.directory, "is built for the host", "compile for a board: --target hifive1")
     graph = project.graph
-    core = Core(project.board.has_multiplier and not project.no_multiply, project.board.core)
-    planned = select_kernels(graph, core, parse_kernels(project.kernels, graph))
     totals: list[int] = []
-    layers = np.zeros(len(planned), dtype=np.int64)
+    layers = np.zeros(len(graph.layers), dtype=np.int64)
     with open_emulator(project, emulator, project.functions) as link:
         for code in codes:
             link.infer(code.astype(graph.input.stored.dtype).tobytes(), digests=False)
@@ -86,12 +82,12 @@ def bench_project(project: Project, emulator: str, codes: Array) -> Bench:
         clock_hz=project.board.clock_hz,
         layers=tuple(
             LayerCount(
-                name=layer.layer.op.name,
-                op=layer.layer.op.kind,
-                kernel=layer.kernel.name,
-                ops=layer.layer.op.operations(*layer.layer.shapes),
+                name=op.name,
+                op=op.kind,
+                kernel=kernel,
+                ops=op.operations(*graph.shapes_of(op)),
                 instructions=round(int(count) / len(totals)),
             )
-            for layer, count in zip(planned, layers, strict=True)
+            for op, kernel, count in zip(graph.layers, project.kernels, layers, strict=True)
         ),
     )

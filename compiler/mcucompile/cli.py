@@ -13,7 +13,7 @@ from mcucompile import __version__, show
 from mcucompile.bench import bench_project
 from mcucompile.calibrate import as_codes, as_samples
 from mcucompile.data import load_array, load_labels
-from mcucompile.driver import STREAMING, analyze_model, compile_model
+from mcucompile.driver import OPTIMIZE, STREAMING, analyze_model, compile_model
 from mcucompile.encodings import ENCODINGS
 from mcucompile.errors import UserError
 from mcucompile.ir import Array
@@ -101,6 +101,13 @@ def _model_options(command: Callable[..., None]) -> Callable[..., None]:
             default="",
             metavar="SPEC",
             help="Kernels of layers instead of the cheapest: fc1=bins,conv1=multiply. All give the same bits.",
+        ),
+        click.option(
+            "--optimize",
+            type=click.Choice(OPTIMIZE),
+            default="balanced",
+            show_default=True,
+            help="Choose kernels for few instructions, for little flash, or for a small product of the two.",
         ),
         click.option(
             "--streaming",

@@ -5,7 +5,7 @@ model -> front-end -> passes -> calibrate -> quantize -> plan -> emit -> build -
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +20,7 @@ from mcucompile.emit import Model, emit_model, headers, render
 from mcucompile.errors import ModelError, UserError
 from mcucompile.frontends.onnx import load_onnx
 from mcucompile.ir import Array, Graph
-from mcucompile.kernels import Core
+from mcucompile.kernels import Core, Kernel
 from mcucompile.ops import IntegerConv, IntegerDense, activation_method, weights_of
 from mcucompile.output import put_in_place, scratch_directory, write_files
 from mcucompile.passes import simplify
@@ -53,6 +53,7 @@ _FIRMWARE_FLASH, _FIRMWARE_RAM, _FIRMWARE_STACK, _LAYER_CODE = 2600, 260, 200, 2
 _STREAMED_LAYER_STACK = 12
 
 STREAMING = ("auto", "never", "always")
+OPTIMIZE = ("balanced", "speed", "size")
 Progress = Callable[[str], None]
 
 
@@ -69,6 +70,7 @@ class Options:
         csd_terms: signed powers of two in a requantization multiplier, 1..3.
         bias_correction: biases, and weights not yet rounded, take back what rounding weights does on the samples.
         kernels: those that layers must have instead of the cheapest, as of `plan.parse_kernels`.
+        optimize: what kernels are chosen for: "speed" (instructions), "size" (flash) or "balanced".
         streaming: whether layers run row by row: "auto" if whole tensors do not fit, "never" or "always".
         name: prefix of the C names; default: from the model file.
     """
@@ -81,6 +83,7 @@ class Options:
     csd_terms: int = 2
     bias_correction: bool = True
     kernels: str = ""
+    optimize: str = "balanced"
     streaming: str = "auto"
     name: str | None = None
 
@@ -216,13 +219,17 @@ def compile_model(
     compiler = find_compiler(board, options.toolchain)
     with scratch_directory(final) as scratch:
         quantized = quantize_model(model, samples, options, example_inputs, progress)
-        planned = _plan(quantized, board, options)
-        _refuse_hopeless(planned)
-        built = _emit_and_build(scratch, quantized, planned, options, progress)
-        if built.budget.is_short_of_ram and not planned.arena.streams:
-            planned = _streamed(planned, options)
-            if planned.arena.streams:
-                built = _emit_and_build(scratch, quantized, planned, options, progress)
+        plans = tuple(_plans(quantized, board, options))
+        _refuse_hopeless(plans[-1])
+        built = plans[-1]
+        for planned in [plan for plan in plans if plan.fits] or plans[-1:]:
+            built = _emit_and_build(scratch, quantized, planned, options, progress)
+            if built.budget.is_short_of_ram and not planned.arena.streams:
+                streamed = _streamed(planned, options)
+                if streamed.arena.streams:
+                    built = _emit_and_build(scratch, quantized, streamed, options, progress)
+            if built.fits:
+                break
         if not built.fits or final is None:
             return built
         write_files(scratch, {FACTS_FILE: json.dumps(built.facts(), indent=1) + "\n"})
@@ -244,7 +251,8 @@ def analyze_model(
     """Return the facts of a model on a board without building: totals are estimates. Arguments: compile_model."""
     options = Options(**choices)
     board = target if isinstance(target, Board) else load_board(target)
-    return _plan(quantize_model(model, samples, options, example_inputs, progress), board, options)
+    plans = tuple(_plans(quantize_model(model, samples, options, example_inputs, progress), board, options))
+    return next((plan for plan in plans if plan.fits), plans[-1])
 
 
 def quantize_model(
@@ -257,6 +265,8 @@ def quantize_model(
     """Run the front half of the line: front-end, passes, calibration, quantization."""
     if options.streaming not in STREAMING:
         raise UserError("--streaming", f"is '{options.streaming}'", f"use {', '.join(STREAMING)}")
+    if options.optimize not in OPTIMIZE:
+        raise UserError("--optimize", f"is '{options.optimize}'", f"use {', '.join(OPTIMIZE)}")
     if not 1 <= options.csd_terms <= 3:
         raise UserError("--csd-terms", f"is {options.csd_terms}", "use 1, 2 or 3")
     progress("reading the model")
@@ -305,13 +315,32 @@ def _load(model: Any, example_inputs: tuple[Any, ...] | None) -> tuple[Graph, st
     return graph, path.name, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _plan(quantized: Quantized, board: Board, options: Options) -> Compiled:
-    """Choose kernels and places; row by row if whole tensors seem not to fit."""
+def _plans(quantized: Quantized, board: Board, options: Options) -> Iterator[Compiled]:
+    """Yield plans in the order in which they are wanted: whole, row by row; then both with the smallest kernels."""
+    arena = plan_arena(quantized.graph)
+    tried: list[Kernel] = []
+    for wanted in (options, replace(options, optimize="size")):
+        whole = _plan(quantized, board, wanted, arena)
+        kernels = [planned.kernel for planned in whole.layers]
+        if kernels == tried:
+            return
+        tried = kernels
+        if options.streaming != "always":
+            yield whole
+        if options.streaming == "always" or whole.budget.is_short_of_ram:
+            streamed = _streamed(whole, options)
+            if streamed is not whole or options.streaming == "always":
+                yield _plan(quantized, board, wanted, streamed.arena)
+
+
+def _plan(quantized: Quantized, board: Board, options: Options, arena: Arena) -> Compiled:
+    """Choose kernels whose scratch the RAM has room for beside the arena."""
     graph = quantized.graph
     core = Core(board.has_multiplier and not options.no_multiply, board.core)
-    layers = select_kernels(graph, core, parse_kernels(options.kernels, graph))
-    arena = plan_arena(graph)
-    compiled = Compiled(
+    ram_bytes = board.memory.ram_bytes
+    room = ram_bytes - _static_ram(graph, arena) - _FIRMWARE_STACK - _streamed_stack(arena) if ram_bytes else None
+    layers = select_kernels(graph, core, parse_kernels(options.kernels, graph), options.optimize, room)
+    return Compiled(
         directory=None,
         board=board,
         graph=graph,
@@ -324,9 +353,6 @@ def _plan(quantized: Quantized, board: Board, options: Options) -> Compiled:
         guessed_ranges=quantized.calibration.guessed,
         kept_tables=quantized.kept_tables,
     )
-    if options.streaming == "always" or compiled.budget.is_short_of_ram:
-        return _streamed(compiled, options)
-    return compiled
 
 
 def _streamed(compiled: Compiled, options: Options) -> Compiled:
@@ -343,10 +369,16 @@ def _streamed(compiled: Compiled, options: Options) -> Compiled:
 def _estimate(graph: Graph, layers: tuple[PlannedLayer, ...], arena: Arena, board: Board) -> Budget:
     data = sum(planned.cost.flash_bytes for planned in layers)
     flash = data + _LAYER_CODE * len(layers) + _FIRMWARE_FLASH
-    static_ram = arena.bytes + graph.input.bytes + graph.result.bytes + 4 * len(layers) + _FIRMWARE_RAM
-    streamed = max((stream.last - stream.first + 1 for stream in arena.streams), default=0)
-    stack = _FIRMWARE_STACK + max(planned.cost.stack_bytes for planned in layers) + _STREAMED_LAYER_STACK * streamed
-    return budget(graph, layers, arena, _limits(board), (flash, static_ram, stack))
+    stack = _FIRMWARE_STACK + max(planned.cost.stack_bytes for planned in layers) + _streamed_stack(arena)
+    return budget(graph, layers, arena, _limits(board), (flash, _static_ram(graph, arena), stack))
+
+
+def _static_ram(graph: Graph, arena: Arena) -> int:
+    return arena.bytes + graph.input.bytes + graph.result.bytes + 4 * len(graph.layers) + _FIRMWARE_RAM
+
+
+def _streamed_stack(arena: Arena) -> int:
+    return _STREAMED_LAYER_STACK * max((stream.last - stream.first + 1 for stream in arena.streams), default=0)
 
 
 def _limits(board: Board) -> Limits:
@@ -438,9 +470,11 @@ def _manifest(
             "csd_terms": options.csd_terms,
             "bias_correction": options.bias_correction,
             "kernels": options.kernels,
+            "optimize": options.optimize,
             "streaming": options.streaming,
             "guessed_ranges": quantized.calibration.guessed,
         },
+        "kernels": [planned.kernel.name for planned in model.layers],
         "digest": model.digest.hex(),
         "files": {
             path.relative_to(directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files

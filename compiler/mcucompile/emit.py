@@ -138,6 +138,7 @@ def headers(model: Model) -> tuple[str, ...]:
     found = {"mcu_numerics.h"}
     for planned in model.layers:
         op = planned.layer.op
+        found.update(planned.kernel.headers)
         if activation_method(op) == "cordic":
             found.add("mcu_cordic.h")
         found.update(planned.kernel.headers)

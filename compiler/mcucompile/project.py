@@ -62,9 +62,9 @@ class Project:
         return bool(self.manifest["options"]["no_multiply"])
 
     @property
-    def kernels(self) -> str:
-        """The kernels that were asked for, as of `plan.parse_kernels`."""
-        return str(self.manifest["options"]["kernels"])
+    def kernels(self) -> tuple[str, ...]:
+        """The kernel of each layer."""
+        return tuple(self.manifest["kernels"])
 
     @property
     def functions(self) -> tuple[str, ...]:
@@ -124,6 +124,8 @@ def _check_manifest(path: Path, manifest: Any) -> None:
         names = manifest["files"].keys()
         if len(digest) != _DIGEST_BYTES or not _has_options(manifest["options"]):
             raise ValueError("it has no digest and options of a project")
+        if not all(isinstance(name, str) for name in manifest["kernels"]):
+            raise ValueError("it does not name the layers' kernels")
         if missing := {*reference.FILES, BOARD_FILE} - names:
             raise ValueError(f"it does not name {min(missing)}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -131,7 +133,7 @@ def _check_manifest(path: Path, manifest: Any) -> None:
 
 
 def _has_options(options: Any) -> bool:
-    return type(options["no_multiply"]) is bool and type(options["kernels"]) is str
+    return type(options["no_multiply"]) is bool
 
 
 def _sha256(directory: Path, name: str) -> str:

@@ -5,8 +5,11 @@ Kernels of one operator kind compete on cost; all give the same bits.
 
 from mcucompile.kernels.absolute_differences import AbsoluteDifferences
 from mcucompile.kernels.conv_patches import ConvPatches
+from mcucompile.kernels.conv_planes import CONV_PLANES
 from mcucompile.kernels.dense_bins import DENSE_BINS
+from mcucompile.kernels.dense_columns import DENSE_COLUMNS
 from mcucompile.kernels.dense_quarter_square import DENSE_QUARTER_SQUARE
+from mcucompile.kernels.dense_rows import DENSE_ROWS
 from mcucompile.kernels.dense_shift import DENSE_SHIFT
 from mcucompile.kernels.dense_sparse import DENSE_SPARSE
 from mcucompile.kernels.dense_term import DENSE_TERMS
@@ -24,7 +27,16 @@ from mcucompile.kernels.plain_windows import WINDOW_KERNELS
 from mcucompile.kernels.recurrent import RecurrentKernel
 from mcucompile.kernels.tiles import Tiles, TileSums
 
-_SUMS = (*DENSE_TERMS, *DENSE_TRIG, DENSE_SHIFT, DENSE_BINS, DENSE_QUARTER_SQUARE, *DENSE_SPARSE)
+_SUMS = (
+    *DENSE_TERMS,
+    *DENSE_TRIG,
+    DENSE_SHIFT,
+    DENSE_BINS,
+    DENSE_QUARTER_SQUARE,
+    *DENSE_SPARSE,
+    *DENSE_COLUMNS,
+    *DENSE_ROWS,
+)
 _TILES: tuple[tuple[str, TileSums], ...] = (
     ("absolute differences", AbsoluteDifferences()),
     ("dual multiply", DualMultiply(halfwords=False)),
@@ -35,6 +47,7 @@ _TILES: tuple[tuple[str, TileSums], ...] = (
 KERNELS: tuple[Kernel, ...] = (
     *_SUMS,
     *(ConvPatches(kernel.name, "conv", "kernels/conv_patches.c.j2", kernel) for kernel in _SUMS),
+    *CONV_PLANES,
     *(
         RecurrentKernel(kernel.name, kind, f"kernels/{kind}.c.j2", kernel)
         for kind in ("lstm", "gru")

@@ -60,10 +60,29 @@ class RequantizeCode:
         return sum((digits + (0,) * (width - len(digits)) for digits in self.digits), start=())
 
     @property
+    def even_exponents(self) -> tuple[tuple[int, ...], ...]:
+        """Exponents of each channel's first digit, of its second, ...; each channel has as many, none of them 0."""
+        return tuple(tuple(abs(d) - 1 for d in column) for column in zip(*self._even_digits(), strict=True))
+
+    @property
+    def even_signs(self) -> tuple[tuple[int, ...], ...]:
+        """Signs of the same: 0 to add and -1 to subtract."""
+        return tuple(tuple(-(d < 0) for d in column) for column in zip(*self._even_digits(), strict=True))
+
+    def _even_digits(self) -> tuple[tuple[int, ...], ...]:
+        return tuple(_lengthened([d for d in digits if d], self.digit_count) for digits in self.digits)
+
+    @property
     def instructions(self) -> int:
         """Instructions for one accumulator: a wide digit takes six in place and twelve from a table."""
         rounding = 12 if self.zero_point is None else 12 + _FLOAT32_ROUNDING
         return rounding + self.is_wide * self.digit_count * (6 if self.is_uniform else 12)
+
+    @property
+    def literal_instructions(self) -> int:
+        """Instructions for one accumulator, every number a literal: an offset, a shift, a clamp and a store."""
+        digits = sum(1 for digit in self.digits[0] if digit)
+        return 12 + self.is_wide * digits * 6 if self.is_wide else 9 + 2 * digits
 
     @property
     def high_words(self) -> tuple[int, ...]:
@@ -74,6 +93,14 @@ class RequantizeCode:
     def low_words(self) -> tuple[int, ...]:
         """Lower halves of wide offsets, unsigned."""
         return tuple(offset & ((1 << _WORD) - 1) for offset in self.offsets)
+
+
+def _lengthened(digits: list[int], count: int) -> tuple[int, ...]:
+    """Return the same number in more digits: a power of two is twice it less itself."""
+    while len(digits) < count:
+        last = digits.pop()
+        digits += [last + (1 if last > 0 else -1), -last]
+    return tuple(digits)
 
 
 def signed_digits(multiplier: int) -> tuple[int, ...]:

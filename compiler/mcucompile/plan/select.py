@@ -1,11 +1,24 @@
-"""Chooses a kernel for each layer: the cheapest that applies, or the one that is asked for."""
+"""Chooses a kernel for each layer: the cheapest that applies, or the one that is asked for.
 
-from collections.abc import Mapping
+What is cheap: few instructions for speed, little memory for size. The balance between them is their product: code
+that is twice as large has to be more than twice as fast.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mcucompile.errors import UnsupportedError, UserError
 from mcucompile.ir import Graph
 from mcucompile.kernels import KERNELS, Core, Cost, Kernel, Layer
+
+# Flash that is not worth counting: the code of most kernels.
+_FEW_BYTES = 2048
+
+_PRICES: dict[str, Callable[[Cost], tuple[int, ...]]] = {
+    "speed": lambda cost: (cost.instructions, cost.flash_bytes),
+    "size": lambda cost: (cost.flash_bytes + cost.stack_bytes, cost.instructions),
+    "balanced": lambda cost: (cost.instructions * (cost.flash_bytes + _FEW_BYTES),),
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,13 +48,21 @@ def parse_kernels(text: str, graph: Graph) -> Mapping[str, str]:
     return chosen
 
 
-def select_kernels(graph: Graph, core: Core, chosen: Mapping[str, str] | None = None) -> tuple[PlannedLayer, ...]:
-    """Return a kernel for each layer of an integer graph, by estimated instructions.
+def select_kernels(
+    graph: Graph,
+    core: Core,
+    chosen: Mapping[str, str] | None = None,
+    optimize: str = "balanced",
+    stack_bytes: int | None = None,
+) -> tuple[PlannedLayer, ...]:
+    """Return a kernel for each layer of an integer graph, by estimated cost.
 
     Args:
         graph: of integers.
         core: what the CPU can do.
         chosen: names of kernels that layers must have, by layer.
+        optimize: "speed", "size" or "balanced".
+        stack_bytes: kernels with more scratch on the stack are not taken; the one with the least is, if all have more.
     Raises:
         UnsupportedError: no kernel applies to a layer, or the chosen one does not; the message gives each
             kernel's reason.
@@ -64,6 +85,9 @@ def select_kernels(graph: Graph, core: Core, chosen: Mapping[str, str] | None = 
             )
             applicable = ", ".join(kernel.name for kernel in candidates)
             raise UnsupportedError(op.source, f"cannot use the kernel '{name}': {reason}", f"use {applicable}")
-        best = min(wanted, key=lambda kernel: kernel.cost(layer).instructions)
-        planned.append(PlannedLayer(layer, best, best.cost(layer)))
+        costs = [(kernel, kernel.cost(layer)) for kernel in wanted]
+        roomy = [pair for pair in costs if stack_bytes is None or pair[1].stack_bytes <= stack_bytes]
+        least = min(costs, key=lambda pair: (pair[1].stack_bytes, pair[1].instructions))
+        best, cost = min(roomy or [least], key=lambda pair: _PRICES[optimize](pair[1]))
+        planned.append(PlannedLayer(layer, best, cost))
     return tuple(planned)

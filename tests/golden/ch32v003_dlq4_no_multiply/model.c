@@ -101,91 +101,1157 @@ static MCU_NOINLINE void small_features_node(const uint8_t *x, uint8_t *y)
     }
 }
 
-/* h_node: dense 16 -> 6, S = sum x * w; Decimal LogQuant: 2^4 fractional exponents (R = 4, layer scale 2^-1); uint8 x 1 -> uint8 x 0.5; kernel 'bins' */
-static inline void small_h_node_add(uint32_t bin[33], uint32_t code, int32_t x)
-{
-    bin[code] = mcu_add_u32(bin[code], x);
-}
-
-/* Sum of value * bin over all codes, by Horner's rule over the bits of the values; sums modulo 2^32. */
-static inline int32_t small_h_node_combine(uint32_t bin[33])
-{
-    uint32_t acc = 0;
-    for (uint32_t k = 0; k <= 15; ++k) {
-        bin[k] -= bin[k + 16U];
-    }
-    acc = acc + bin[0] + bin[1] + bin[2];
-    acc = (acc << 1) + bin[3] + bin[4] + bin[5];
-    acc = (acc << 1) + bin[6] + bin[7] + bin[8] + bin[9] - bin[1] - bin[2];
-    acc = (acc << 1) + bin[10] + bin[11] + bin[12] + bin[13] - bin[5];
-    acc = (acc << 1) + bin[1] + bin[3] + bin[6] + bin[14] + bin[15] - bin[2] - bin[9];
-    acc = (acc << 1) + bin[5] + bin[7] + bin[10] - bin[4] - bin[8] - bin[13];
-    acc = (acc << 1) + bin[1] + bin[3] + bin[6] + bin[14] - bin[12];
-    acc = (acc << 1) + bin[4] + bin[8] + bin[11] - bin[5] - bin[7];
-    acc = (acc << 1) + bin[1] + bin[2] + bin[9] - bin[3] - bin[13] - bin[14];
-    return (int32_t)acc;
-}
-
+/* h_node: dense 16 -> 6, S = sum x * w; Decimal LogQuant: 2^4 fractional exponents (R = 4, layer scale 2^-1); uint8 x 1 -> uint8 x 0.5; kernel 'rows as code' */
 static MCU_NOINLINE void small_h_node(const uint8_t *x, uint8_t *y)
 {
-    const uint8_t *weight = small_h_node_weights;
-    for (uint32_t o = 0; o < 6; ++o) {
-        uint32_t bin[33] = {0};
-        for (uint32_t i = 0; i < 16; i += 4) {
-            small_h_node_add(bin, weight[i], x[i]);
-            small_h_node_add(bin, weight[i + 1], x[i + 1]);
-            small_h_node_add(bin, weight[i + 2], x[i + 2]);
-            small_h_node_add(bin, weight[i + 3], x[i + 3]);
+    {
+        uint32_t sum_0, sum_1, sum_2, sum_3, sum_4, v, t;
+#if defined(__riscv)
+        const uint8_t *x_0 = x;
+        __asm__ volatile(
+            "lbu %[v], 4(%[x_0])\n"
+            "mv %[sum_2], %[v]\n"
+            "lbu %[v], 11(%[x_0])\n"
+            "mv %[sum_3], %[v]\n"
+            "slli %[v], %[v], 1\n"
+            "mv %[sum_1], %[v]\n"
+            "neg %[sum_0], %[v]\n"
+            "lbu %[v], 6(%[x_0])\n"
+            "lbu %[t], 7(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_3], %[sum_3], %[v]\n"
+            "slli %[v], %[v], 1\n"
+            "lbu %[t], 9(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_2], %[sum_2], %[v]\n"
+            "add %[sum_1], %[sum_1], %[v]\n"
+            "sub %[sum_0], %[sum_0], %[v]\n"
+            "lbu %[v], 1(%[x_0])\n"
+            "lbu %[t], 13(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "lbu %[t], 0(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "lbu %[t], 12(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_3], %[sum_3], %[v]\n"
+            "sub %[sum_0], %[sum_0], %[v]\n"
+            "lbu %[t], 2(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_3], %[sum_3], %[v]\n"
+            "add %[sum_2], %[sum_2], %[v]\n"
+            "add %[sum_1], %[sum_1], %[v]\n"
+            "lbu %[v], 8(%[x_0])\n"
+            "lbu %[t], 5(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "mv %[sum_4], %[v]\n"
+            "add %[sum_0], %[sum_0], %[v]\n"
+            "sub %[sum_3], %[sum_3], %[v]\n"
+            "sub %[sum_2], %[sum_2], %[v]\n"
+            "lbu %[v], 3(%[x_0])\n"
+            "lbu %[t], 10(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_2], %[sum_2], %[v]\n"
+            "add %[sum_0], %[sum_0], %[v]\n"
+            "slli %[v], %[v], 2\n"
+            "lbu %[t], 14(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_3], %[sum_3], %[v]\n"
+            "add %[sum_0], %[sum_0], %[v]\n"
+            "sub %[sum_2], %[sum_2], %[v]\n"
+            "lbu %[v], 15(%[x_0])\n"
+            "add %[sum_4], %[sum_4], %[v]\n"
+            "slli %[sum_4], %[sum_4], 2\n"
+            "add %[sum_3], %[sum_3], %[sum_4]\n"
+            "slli %[sum_3], %[sum_3], 2\n"
+            "add %[sum_2], %[sum_2], %[sum_3]\n"
+            "slli %[sum_2], %[sum_2], 2\n"
+            "add %[sum_1], %[sum_1], %[sum_2]\n"
+            "slli %[sum_1], %[sum_1], 2\n"
+            "add %[sum_0], %[sum_0], %[sum_1]\n"
+            : [sum_0] "=&r"(sum_0), [sum_1] "=&r"(sum_1), [sum_2] "=&r"(sum_2), [sum_3] "=&r"(sum_3), [sum_4] "=&r"(sum_4), [v] "=&r"(v), [t] "=&r"(t), [x_0] "+r"(x_0)
+            :
+            : "memory");
+#else
+        t = 0;
+sum_0 = sum_1 = sum_2 = sum_3 = sum_4 = t;
+        v = (uint32_t)x[4];
+        sum_2 += v;
+        v = (uint32_t)x[11];
+        sum_3 += v;
+        v <<= 1;
+        sum_1 += v;
+        sum_0 -= v;
+        v = (uint32_t)x[6];
+        t = (uint32_t)x[7];
+        v -= t;
+        sum_3 += v;
+        v <<= 1;
+        t = (uint32_t)x[9];
+        v -= t;
+        sum_2 += v;
+        sum_1 += v;
+        sum_0 -= v;
+        v = (uint32_t)x[1];
+        t = (uint32_t)x[13];
+        v += t;
+        t = (uint32_t)x[0];
+        v -= t;
+        t = (uint32_t)x[12];
+        v -= t;
+        sum_3 += v;
+        sum_0 -= v;
+        t = (uint32_t)x[2];
+        v -= t;
+        sum_3 += v;
+        sum_2 += v;
+        sum_1 += v;
+        v = (uint32_t)x[8];
+        t = (uint32_t)x[5];
+        v -= t;
+        sum_4 += v;
+        sum_0 += v;
+        sum_3 -= v;
+        sum_2 -= v;
+        v = (uint32_t)x[3];
+        t = (uint32_t)x[10];
+        v -= t;
+        sum_2 += v;
+        sum_0 += v;
+        v <<= 2;
+        t = (uint32_t)x[14];
+        v -= t;
+        sum_3 += v;
+        sum_0 += v;
+        sum_2 -= v;
+        v = (uint32_t)x[15];
+        sum_4 += v;
+        t = sum_4 << 2;
+        sum_3 += t;
+        t = sum_3 << 2;
+        sum_2 += t;
+        t = sum_2 << 2;
+        sum_1 += t;
+        t = sum_1 << 2;
+        sum_0 += t;
+#endif
+        {
+            const int32_t acc = (int32_t)sum_0;
+            const int32_t scaled = acc;
+            const int32_t code = mcu_shift_right_s32(mcu_add_s32(scaled, -1101), 8);
+            y[0] = (uint8_t)mcu_clamp_s32(code, 0, 255);
         }
-        weight += 16;
-        const int32_t acc = small_h_node_combine(bin);
-        const int32_t scaled = acc;
-        const int32_t code = mcu_shift_right_s32(mcu_add_s32(scaled, small_h_node_offsets[o]), 8);
-        y[o] = (uint8_t)mcu_clamp_s32(code, 0, 255);
+    }
+    {
+        uint32_t sum_0, sum_1, sum_2, sum_3, sum_4, v, t;
+#if defined(__riscv)
+        const uint8_t *x_0 = x;
+        __asm__ volatile(
+            "lbu %[v], 12(%[x_0])\n"
+            "mv %[sum_2], %[v]\n"
+            "neg %[sum_1], %[v]\n"
+            "lbu %[t], 15(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "neg %[sum_3], %[v]\n"
+            "lbu %[t], 2(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "lbu %[t], 8(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_2], %[sum_2], %[v]\n"
+            "add %[sum_1], %[sum_1], %[v]\n"
+            "lbu %[t], 7(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "add %[sum_3], %[sum_3], %[v]\n"
+            "add %[sum_2], %[sum_2], %[v]\n"
+            "neg %[sum_0], %[v]\n"
+            "lbu %[t], 5(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "lbu %[t], 10(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "sub %[sum_2], %[sum_2], %[v]\n"
+            "sub %[sum_0], %[sum_0], %[v]\n"
+            "lbu %[t], 0(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "slli %[v], %[v], 1\n"
+            "add %[sum_2], %[sum_2], %[v]\n"
+            "add %[sum_1], %[sum_1], %[v]\n"
+            "lbu %[v], 14(%[x_0])\n"
+            "lbu %[t], 13(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_3], %[sum_3], %[v]\n"
+            "sub %[sum_0], %[sum_0], %[v]\n"
+            "lbu %[t], 3(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_3], %[sum_3], %[v]\n"
+            "add %[sum_2], %[sum_2], %[v]\n"
+            "add %[sum_1], %[sum_1], %[v]\n"
+            "lbu %[v], 9(%[x_0])\n"
+            "lbu %[t], 1(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "mv %[sum_4], %[v]\n"
+            "add %[sum_0], %[sum_0], %[v]\n"
+            "sub %[sum_3], %[sum_3], %[v]\n"
+            "sub %[sum_2], %[sum_2], %[v]\n"
+            "lbu %[v], 4(%[x_0])\n"
+            "lbu %[t], 6(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_4], %[sum_4], %[v]\n"
+            "add %[sum_2], %[sum_2], %[v]\n"
+            "add %[sum_1], %[sum_1], %[v]\n"
+            "add %[sum_0], %[sum_0], %[v]\n"
+            "sub %[sum_3], %[sum_3], %[v]\n"
+            "lbu %[v], 11(%[x_0])\n"
+            "sub %[sum_4], %[sum_4], %[v]\n"
+            "slli %[sum_4], %[sum_4], 2\n"
+            "add %[sum_3], %[sum_3], %[sum_4]\n"
+            "slli %[sum_3], %[sum_3], 2\n"
+            "add %[sum_2], %[sum_2], %[sum_3]\n"
+            "slli %[sum_2], %[sum_2], 2\n"
+            "add %[sum_1], %[sum_1], %[sum_2]\n"
+            "slli %[sum_1], %[sum_1], 2\n"
+            "add %[sum_0], %[sum_0], %[sum_1]\n"
+            : [sum_0] "=&r"(sum_0), [sum_1] "=&r"(sum_1), [sum_2] "=&r"(sum_2), [sum_3] "=&r"(sum_3), [sum_4] "=&r"(sum_4), [v] "=&r"(v), [t] "=&r"(t), [x_0] "+r"(x_0)
+            :
+            : "memory");
+#else
+        t = 0;
+sum_0 = sum_1 = sum_2 = sum_3 = sum_4 = t;
+        v = (uint32_t)x[12];
+        sum_2 += v;
+        sum_1 -= v;
+        t = (uint32_t)x[15];
+        v -= t;
+        sum_3 -= v;
+        t = (uint32_t)x[2];
+        v += t;
+        t = (uint32_t)x[8];
+        v -= t;
+        sum_2 += v;
+        sum_1 += v;
+        t = (uint32_t)x[7];
+        v += t;
+        sum_3 += v;
+        sum_2 += v;
+        sum_0 -= v;
+        t = (uint32_t)x[5];
+        v += t;
+        t = (uint32_t)x[10];
+        v -= t;
+        sum_2 -= v;
+        sum_0 -= v;
+        t = (uint32_t)x[0];
+        v += t;
+        v <<= 1;
+        sum_2 += v;
+        sum_1 += v;
+        v = (uint32_t)x[14];
+        t = (uint32_t)x[13];
+        v -= t;
+        sum_3 += v;
+        sum_0 -= v;
+        t = (uint32_t)x[3];
+        v -= t;
+        sum_3 += v;
+        sum_2 += v;
+        sum_1 += v;
+        v = (uint32_t)x[9];
+        t = (uint32_t)x[1];
+        v -= t;
+        sum_4 += v;
+        sum_0 += v;
+        sum_3 -= v;
+        sum_2 -= v;
+        v = (uint32_t)x[4];
+        t = (uint32_t)x[6];
+        v -= t;
+        sum_4 += v;
+        sum_2 += v;
+        sum_1 += v;
+        sum_0 += v;
+        sum_3 -= v;
+        v = (uint32_t)x[11];
+        sum_4 -= v;
+        t = sum_4 << 2;
+        sum_3 += t;
+        t = sum_3 << 2;
+        sum_2 += t;
+        t = sum_2 << 2;
+        sum_1 += t;
+        t = sum_1 << 2;
+        sum_0 += t;
+#endif
+        {
+            const int32_t acc = (int32_t)sum_0;
+            const int32_t scaled = acc;
+            const int32_t code = mcu_shift_right_s32(mcu_add_s32(scaled, 10072), 8);
+            y[1] = (uint8_t)mcu_clamp_s32(code, 0, 255);
+        }
+    }
+    {
+        uint32_t sum_0, sum_1, sum_2, sum_3, sum_4, v, t;
+#if defined(__riscv)
+        const uint8_t *x_0 = x;
+        __asm__ volatile(
+            "lbu %[v], 6(%[x_0])\n"
+            "neg %[sum_2], %[v]\n"
+            "lbu %[v], 13(%[x_0])\n"
+            "mv %[sum_3], %[v]\n"
+            "mv %[sum_0], %[v]\n"
+            "sub %[sum_2], %[sum_2], %[v]\n"
+            "lbu %[v], 3(%[x_0])\n"
+            "lbu %[t], 9(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "slli %[v], %[v], 1\n"
+            "add %[sum_3], %[sum_3], %[v]\n"
+            "add %[sum_0], %[sum_0], %[v]\n"
+            "neg %[sum_1], %[v]\n"
+            "lbu %[v], 15(%[x_0])\n"
+            "lbu %[t], 14(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_3], %[sum_3], %[v]\n"
+            "sub %[sum_0], %[sum_0], %[v]\n"
+            "lbu %[t], 8(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "lbu %[t], 4(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_3], %[sum_3], %[v]\n"
+            "add %[sum_2], %[sum_2], %[v]\n"
+            "add %[sum_1], %[sum_1], %[v]\n"
+            "lbu %[v], 10(%[x_0])\n"
+            "lbu %[t], 2(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "mv %[sum_4], %[v]\n"
+            "add %[sum_0], %[sum_0], %[v]\n"
+            "sub %[sum_3], %[sum_3], %[v]\n"
+            "sub %[sum_2], %[sum_2], %[v]\n"
+            "lbu %[v], 5(%[x_0])\n"
+            "lbu %[t], 7(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_4], %[sum_4], %[v]\n"
+            "sub %[sum_2], %[sum_2], %[v]\n"
+            "sub %[sum_1], %[sum_1], %[v]\n"
+            "lbu %[t], 1(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_1], %[sum_1], %[v]\n"
+            "add %[sum_0], %[sum_0], %[v]\n"
+            "lbu %[t], 11(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "add %[sum_1], %[sum_1], %[v]\n"
+            "slli %[v], %[v], 1\n"
+            "sub %[sum_2], %[sum_2], %[v]\n"
+            "lbu %[v], 0(%[x_0])\n"
+            "lbu %[t], 12(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_4], %[sum_4], %[v]\n"
+            "slli %[sum_4], %[sum_4], 2\n"
+            "add %[sum_3], %[sum_3], %[sum_4]\n"
+            "slli %[sum_3], %[sum_3], 2\n"
+            "add %[sum_2], %[sum_2], %[sum_3]\n"
+            "slli %[sum_2], %[sum_2], 2\n"
+            "add %[sum_1], %[sum_1], %[sum_2]\n"
+            "slli %[sum_1], %[sum_1], 2\n"
+            "add %[sum_0], %[sum_0], %[sum_1]\n"
+            : [sum_0] "=&r"(sum_0), [sum_1] "=&r"(sum_1), [sum_2] "=&r"(sum_2), [sum_3] "=&r"(sum_3), [sum_4] "=&r"(sum_4), [v] "=&r"(v), [t] "=&r"(t), [x_0] "+r"(x_0)
+            :
+            : "memory");
+#else
+        t = 0;
+sum_0 = sum_1 = sum_2 = sum_3 = sum_4 = t;
+        v = (uint32_t)x[6];
+        sum_2 -= v;
+        v = (uint32_t)x[13];
+        sum_3 += v;
+        sum_0 += v;
+        sum_2 -= v;
+        v = (uint32_t)x[3];
+        t = (uint32_t)x[9];
+        v -= t;
+        v <<= 1;
+        sum_3 += v;
+        sum_0 += v;
+        sum_1 -= v;
+        v = (uint32_t)x[15];
+        t = (uint32_t)x[14];
+        v -= t;
+        sum_3 += v;
+        sum_0 -= v;
+        t = (uint32_t)x[8];
+        v += t;
+        t = (uint32_t)x[4];
+        v -= t;
+        sum_3 += v;
+        sum_2 += v;
+        sum_1 += v;
+        v = (uint32_t)x[10];
+        t = (uint32_t)x[2];
+        v -= t;
+        sum_4 += v;
+        sum_0 += v;
+        sum_3 -= v;
+        sum_2 -= v;
+        v = (uint32_t)x[5];
+        t = (uint32_t)x[7];
+        v -= t;
+        sum_4 += v;
+        sum_2 -= v;
+        sum_1 -= v;
+        t = (uint32_t)x[1];
+        v -= t;
+        sum_1 += v;
+        sum_0 += v;
+        t = (uint32_t)x[11];
+        v += t;
+        sum_1 += v;
+        v <<= 1;
+        sum_2 -= v;
+        v = (uint32_t)x[0];
+        t = (uint32_t)x[12];
+        v -= t;
+        sum_4 += v;
+        t = sum_4 << 2;
+        sum_3 += t;
+        t = sum_3 << 2;
+        sum_2 += t;
+        t = sum_2 << 2;
+        sum_1 += t;
+        t = sum_1 << 2;
+        sum_0 += t;
+#endif
+        {
+            const int32_t acc = (int32_t)sum_0;
+            const int32_t scaled = acc;
+            const int32_t code = mcu_shift_right_s32(mcu_add_s32(scaled, 1237), 8);
+            y[2] = (uint8_t)mcu_clamp_s32(code, 0, 255);
+        }
+    }
+    {
+        uint32_t sum_0, sum_1, sum_2, sum_3, sum_4, v, t;
+#if defined(__riscv)
+        const uint8_t *x_0 = x;
+        __asm__ volatile(
+            "lbu %[v], 2(%[x_0])\n"
+            "lbu %[t], 7(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "mv %[sum_2], %[v]\n"
+            "lbu %[v], 5(%[x_0])\n"
+            "add %[sum_2], %[sum_2], %[v]\n"
+            "mv %[sum_1], %[v]\n"
+            "neg %[sum_3], %[v]\n"
+            "lbu %[t], 0(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "lbu %[t], 14(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_3], %[sum_3], %[v]\n"
+            "lbu %[t], 10(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "lbu %[t], 4(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "slli %[v], %[v], 1\n"
+            "add %[sum_1], %[sum_1], %[v]\n"
+            "sub %[sum_3], %[sum_3], %[v]\n"
+            "neg %[sum_0], %[v]\n"
+            "lbu %[v], 15(%[x_0])\n"
+            "add %[sum_0], %[sum_0], %[v]\n"
+            "sub %[sum_3], %[sum_3], %[v]\n"
+            "lbu %[t], 9(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "sub %[sum_3], %[sum_3], %[v]\n"
+            "sub %[sum_2], %[sum_2], %[v]\n"
+            "sub %[sum_1], %[sum_1], %[v]\n"
+            "lbu %[v], 11(%[x_0])\n"
+            "lbu %[t], 3(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "mv %[sum_4], %[v]\n"
+            "add %[sum_0], %[sum_0], %[v]\n"
+            "sub %[sum_3], %[sum_3], %[v]\n"
+            "sub %[sum_2], %[sum_2], %[v]\n"
+            "lbu %[v], 6(%[x_0])\n"
+            "lbu %[t], 8(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_4], %[sum_4], %[v]\n"
+            "add %[sum_0], %[sum_0], %[v]\n"
+            "sub %[sum_1], %[sum_1], %[v]\n"
+            "lbu %[t], 12(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "slli %[v], %[v], 1\n"
+            "sub %[sum_2], %[sum_2], %[v]\n"
+            "sub %[sum_1], %[sum_1], %[v]\n"
+            "lbu %[v], 1(%[x_0])\n"
+            "lbu %[t], 13(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_4], %[sum_4], %[v]\n"
+            "slli %[sum_4], %[sum_4], 2\n"
+            "add %[sum_3], %[sum_3], %[sum_4]\n"
+            "slli %[sum_3], %[sum_3], 2\n"
+            "add %[sum_2], %[sum_2], %[sum_3]\n"
+            "slli %[sum_2], %[sum_2], 2\n"
+            "add %[sum_1], %[sum_1], %[sum_2]\n"
+            "slli %[sum_1], %[sum_1], 2\n"
+            "add %[sum_0], %[sum_0], %[sum_1]\n"
+            : [sum_0] "=&r"(sum_0), [sum_1] "=&r"(sum_1), [sum_2] "=&r"(sum_2), [sum_3] "=&r"(sum_3), [sum_4] "=&r"(sum_4), [v] "=&r"(v), [t] "=&r"(t), [x_0] "+r"(x_0)
+            :
+            : "memory");
+#else
+        t = 0;
+sum_0 = sum_1 = sum_2 = sum_3 = sum_4 = t;
+        v = (uint32_t)x[2];
+        t = (uint32_t)x[7];
+        v -= t;
+        sum_2 += v;
+        v = (uint32_t)x[5];
+        sum_2 += v;
+        sum_1 += v;
+        sum_3 -= v;
+        t = (uint32_t)x[0];
+        v += t;
+        t = (uint32_t)x[14];
+        v -= t;
+        sum_3 += v;
+        t = (uint32_t)x[10];
+        v += t;
+        t = (uint32_t)x[4];
+        v -= t;
+        v <<= 1;
+        sum_1 += v;
+        sum_3 -= v;
+        sum_0 -= v;
+        v = (uint32_t)x[15];
+        sum_0 += v;
+        sum_3 -= v;
+        t = (uint32_t)x[9];
+        v -= t;
+        sum_3 -= v;
+        sum_2 -= v;
+        sum_1 -= v;
+        v = (uint32_t)x[11];
+        t = (uint32_t)x[3];
+        v -= t;
+        sum_4 += v;
+        sum_0 += v;
+        sum_3 -= v;
+        sum_2 -= v;
+        v = (uint32_t)x[6];
+        t = (uint32_t)x[8];
+        v -= t;
+        sum_4 += v;
+        sum_0 += v;
+        sum_1 -= v;
+        t = (uint32_t)x[12];
+        v += t;
+        v <<= 1;
+        sum_2 -= v;
+        sum_1 -= v;
+        v = (uint32_t)x[1];
+        t = (uint32_t)x[13];
+        v -= t;
+        sum_4 += v;
+        t = sum_4 << 2;
+        sum_3 += t;
+        t = sum_3 << 2;
+        sum_2 += t;
+        t = sum_2 << 2;
+        sum_1 += t;
+        t = sum_1 << 2;
+        sum_0 += t;
+#endif
+        {
+            const int32_t acc = (int32_t)sum_0;
+            const int32_t scaled = acc;
+            const int32_t code = mcu_shift_right_s32(mcu_add_s32(scaled, -6081), 8);
+            y[3] = (uint8_t)mcu_clamp_s32(code, 0, 255);
+        }
+    }
+    {
+        uint32_t sum_0, sum_1, sum_2, sum_3, sum_4, v, t;
+#if defined(__riscv)
+        const uint8_t *x_0 = x;
+        __asm__ volatile(
+            "lbu %[v], 3(%[x_0])\n"
+            "lbu %[t], 8(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "mv %[sum_2], %[v]\n"
+            "lbu %[v], 10(%[x_0])\n"
+            "lbu %[t], 1(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_2], %[sum_2], %[v]\n"
+            "neg %[sum_1], %[v]\n"
+            "lbu %[t], 13(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "neg %[sum_3], %[v]\n"
+            "lbu %[t], 0(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "lbu %[t], 5(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "add %[sum_2], %[sum_2], %[v]\n"
+            "add %[sum_1], %[sum_1], %[v]\n"
+            "lbu %[t], 6(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_3], %[sum_3], %[v]\n"
+            "neg %[sum_4], %[v]\n"
+            "slli %[v], %[v], 1\n"
+            "lbu %[t], 11(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_2], %[sum_2], %[v]\n"
+            "add %[sum_1], %[sum_1], %[v]\n"
+            "neg %[sum_0], %[v]\n"
+            "slli %[v], %[v], 1\n"
+            "add %[sum_3], %[sum_3], %[v]\n"
+            "lbu %[v], 7(%[x_0])\n"
+            "lbu %[t], 12(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "add %[sum_4], %[sum_4], %[v]\n"
+            "add %[sum_0], %[sum_0], %[v]\n"
+            "sub %[sum_3], %[sum_3], %[v]\n"
+            "sub %[sum_2], %[sum_2], %[v]\n"
+            "lbu %[v], 2(%[x_0])\n"
+            "lbu %[t], 4(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "lbu %[t], 9(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_4], %[sum_4], %[v]\n"
+            "add %[sum_0], %[sum_0], %[v]\n"
+            "sub %[sum_1], %[sum_1], %[v]\n"
+            "lbu %[t], 15(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "slli %[v], %[v], 1\n"
+            "sub %[sum_2], %[sum_2], %[v]\n"
+            "sub %[sum_1], %[sum_1], %[v]\n"
+            "lbu %[v], 14(%[x_0])\n"
+            "add %[sum_4], %[sum_4], %[v]\n"
+            "slli %[sum_4], %[sum_4], 2\n"
+            "add %[sum_3], %[sum_3], %[sum_4]\n"
+            "slli %[sum_3], %[sum_3], 2\n"
+            "add %[sum_2], %[sum_2], %[sum_3]\n"
+            "slli %[sum_2], %[sum_2], 2\n"
+            "add %[sum_1], %[sum_1], %[sum_2]\n"
+            "slli %[sum_1], %[sum_1], 2\n"
+            "add %[sum_0], %[sum_0], %[sum_1]\n"
+            : [sum_0] "=&r"(sum_0), [sum_1] "=&r"(sum_1), [sum_2] "=&r"(sum_2), [sum_3] "=&r"(sum_3), [sum_4] "=&r"(sum_4), [v] "=&r"(v), [t] "=&r"(t), [x_0] "+r"(x_0)
+            :
+            : "memory");
+#else
+        t = 0;
+sum_0 = sum_1 = sum_2 = sum_3 = sum_4 = t;
+        v = (uint32_t)x[3];
+        t = (uint32_t)x[8];
+        v -= t;
+        sum_2 += v;
+        v = (uint32_t)x[10];
+        t = (uint32_t)x[1];
+        v -= t;
+        sum_2 += v;
+        sum_1 -= v;
+        t = (uint32_t)x[13];
+        v -= t;
+        sum_3 -= v;
+        t = (uint32_t)x[0];
+        v += t;
+        t = (uint32_t)x[5];
+        v += t;
+        sum_2 += v;
+        sum_1 += v;
+        t = (uint32_t)x[6];
+        v -= t;
+        sum_3 += v;
+        sum_4 -= v;
+        v <<= 1;
+        t = (uint32_t)x[11];
+        v -= t;
+        sum_2 += v;
+        sum_1 += v;
+        sum_0 -= v;
+        v <<= 1;
+        sum_3 += v;
+        v = (uint32_t)x[7];
+        t = (uint32_t)x[12];
+        v += t;
+        sum_4 += v;
+        sum_0 += v;
+        sum_3 -= v;
+        sum_2 -= v;
+        v = (uint32_t)x[2];
+        t = (uint32_t)x[4];
+        v -= t;
+        t = (uint32_t)x[9];
+        v -= t;
+        sum_4 += v;
+        sum_0 += v;
+        sum_1 -= v;
+        t = (uint32_t)x[15];
+        v -= t;
+        v <<= 1;
+        sum_2 -= v;
+        sum_1 -= v;
+        v = (uint32_t)x[14];
+        sum_4 += v;
+        t = sum_4 << 2;
+        sum_3 += t;
+        t = sum_3 << 2;
+        sum_2 += t;
+        t = sum_2 << 2;
+        sum_1 += t;
+        t = sum_1 << 2;
+        sum_0 += t;
+#endif
+        {
+            const int32_t acc = (int32_t)sum_0;
+            const int32_t scaled = acc;
+            const int32_t code = mcu_shift_right_s32(mcu_add_s32(scaled, 4429), 8);
+            y[4] = (uint8_t)mcu_clamp_s32(code, 0, 255);
+        }
+    }
+    {
+        uint32_t sum_0, sum_1, sum_2, sum_3, sum_4, v, t;
+#if defined(__riscv)
+        const uint8_t *x_0 = x;
+        __asm__ volatile(
+            "lbu %[v], 4(%[x_0])\n"
+            "mv %[sum_2], %[v]\n"
+            "lbu %[v], 11(%[x_0])\n"
+            "add %[sum_2], %[sum_2], %[v]\n"
+            "neg %[sum_1], %[v]\n"
+            "lbu %[t], 14(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "neg %[sum_3], %[v]\n"
+            "lbu %[t], 1(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "add %[sum_2], %[sum_2], %[v]\n"
+            "add %[sum_1], %[sum_1], %[v]\n"
+            "lbu %[t], 6(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "lbu %[t], 7(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_3], %[sum_3], %[v]\n"
+            "add %[sum_1], %[sum_1], %[v]\n"
+            "lbu %[t], 9(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "slli %[v], %[v], 1\n"
+            "add %[sum_2], %[sum_2], %[v]\n"
+            "mv %[sum_0], %[v]\n"
+            "lbu %[v], 13(%[x_0])\n"
+            "lbu %[t], 0(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "lbu %[t], 12(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_3], %[sum_3], %[v]\n"
+            "sub %[sum_0], %[sum_0], %[v]\n"
+            "lbu %[t], 2(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_3], %[sum_3], %[v]\n"
+            "add %[sum_2], %[sum_2], %[v]\n"
+            "add %[sum_1], %[sum_1], %[v]\n"
+            "lbu %[v], 8(%[x_0])\n"
+            "mv %[sum_4], %[v]\n"
+            "add %[sum_0], %[sum_0], %[v]\n"
+            "sub %[sum_3], %[sum_3], %[v]\n"
+            "sub %[sum_2], %[sum_2], %[v]\n"
+            "lbu %[v], 3(%[x_0])\n"
+            "lbu %[t], 5(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "lbu %[t], 10(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_4], %[sum_4], %[v]\n"
+            "add %[sum_2], %[sum_2], %[v]\n"
+            "add %[sum_1], %[sum_1], %[v]\n"
+            "add %[sum_0], %[sum_0], %[v]\n"
+            "sub %[sum_3], %[sum_3], %[v]\n"
+            "lbu %[v], 15(%[x_0])\n"
+            "add %[sum_4], %[sum_4], %[v]\n"
+            "slli %[sum_4], %[sum_4], 2\n"
+            "add %[sum_3], %[sum_3], %[sum_4]\n"
+            "slli %[sum_3], %[sum_3], 2\n"
+            "add %[sum_2], %[sum_2], %[sum_3]\n"
+            "slli %[sum_2], %[sum_2], 2\n"
+            "add %[sum_1], %[sum_1], %[sum_2]\n"
+            "slli %[sum_1], %[sum_1], 2\n"
+            "add %[sum_0], %[sum_0], %[sum_1]\n"
+            : [sum_0] "=&r"(sum_0), [sum_1] "=&r"(sum_1), [sum_2] "=&r"(sum_2), [sum_3] "=&r"(sum_3), [sum_4] "=&r"(sum_4), [v] "=&r"(v), [t] "=&r"(t), [x_0] "+r"(x_0)
+            :
+            : "memory");
+#else
+        t = 0;
+sum_0 = sum_1 = sum_2 = sum_3 = sum_4 = t;
+        v = (uint32_t)x[4];
+        sum_2 += v;
+        v = (uint32_t)x[11];
+        sum_2 += v;
+        sum_1 -= v;
+        t = (uint32_t)x[14];
+        v -= t;
+        sum_3 -= v;
+        t = (uint32_t)x[1];
+        v += t;
+        sum_2 += v;
+        sum_1 += v;
+        t = (uint32_t)x[6];
+        v += t;
+        t = (uint32_t)x[7];
+        v -= t;
+        sum_3 += v;
+        sum_1 += v;
+        t = (uint32_t)x[9];
+        v -= t;
+        v <<= 1;
+        sum_2 += v;
+        sum_0 += v;
+        v = (uint32_t)x[13];
+        t = (uint32_t)x[0];
+        v -= t;
+        t = (uint32_t)x[12];
+        v -= t;
+        sum_3 += v;
+        sum_0 -= v;
+        t = (uint32_t)x[2];
+        v -= t;
+        sum_3 += v;
+        sum_2 += v;
+        sum_1 += v;
+        v = (uint32_t)x[8];
+        sum_4 += v;
+        sum_0 += v;
+        sum_3 -= v;
+        sum_2 -= v;
+        v = (uint32_t)x[3];
+        t = (uint32_t)x[5];
+        v -= t;
+        t = (uint32_t)x[10];
+        v -= t;
+        sum_4 += v;
+        sum_2 += v;
+        sum_1 += v;
+        sum_0 += v;
+        sum_3 -= v;
+        v = (uint32_t)x[15];
+        sum_4 += v;
+        t = sum_4 << 2;
+        sum_3 += t;
+        t = sum_3 << 2;
+        sum_2 += t;
+        t = sum_2 << 2;
+        sum_1 += t;
+        t = sum_1 << 2;
+        sum_0 += t;
+#endif
+        {
+            const int32_t acc = (int32_t)sum_0;
+            const int32_t scaled = acc;
+            const int32_t code = mcu_shift_right_s32(mcu_add_s32(scaled, -7688), 8);
+            y[5] = (uint8_t)mcu_clamp_s32(code, 0, 255);
+        }
     }
 }
 
-/* y_node: dense 6 -> 4, S = sum x * w; Decimal LogQuant: 2^4 fractional exponents (R = 4, layer scale 2^-1); uint8 x 0.5 -> int32 x 0.002083; kernel 'bins' */
-static inline void small_y_node_add(uint32_t bin[33], uint32_t code, int32_t x)
-{
-    bin[code] = mcu_add_u32(bin[code], x);
-}
-
-/* Sum of value * bin over all codes, by Horner's rule over the bits of the values; sums modulo 2^32. */
-static inline int32_t small_y_node_combine(uint32_t bin[33])
-{
-    uint32_t acc = 0;
-    for (uint32_t k = 0; k <= 15; ++k) {
-        bin[k] -= bin[k + 16U];
-    }
-    acc = acc + bin[0] + bin[1];
-    acc = (acc << 1) + bin[3] + bin[4] + bin[5];
-    acc = (acc << 1) + bin[6] + bin[7] + bin[8] + bin[9] - bin[1];
-    acc = (acc << 1) + bin[10] - bin[5];
-    acc = (acc << 1) + bin[1] + bin[3] + bin[6] + bin[15] - bin[9];
-    acc = (acc << 1) + bin[5] + bin[7] + bin[10] - bin[4] - bin[8];
-    acc = (acc << 1) + bin[1] + bin[3] + bin[6];
-    acc = (acc << 1) + bin[4] + bin[8] - bin[5] - bin[7];
-    acc = (acc << 1) + bin[1] + bin[9] - bin[3];
-    return (int32_t)acc;
-}
-
+/* y_node: dense 6 -> 4, S = sum x * w; Decimal LogQuant: 2^4 fractional exponents (R = 4, layer scale 2^-1); uint8 x 0.5 -> int32 x 0.002083; kernel 'rows as code' */
 static MCU_NOINLINE void small_y_node(const uint8_t *x, int32_t *y)
 {
-    const uint8_t *weight = small_y_node_weights;
-    for (uint32_t o = 0; o < 4; ++o) {
-        uint32_t bin[33] = {0};
-        small_y_node_add(bin, weight[0], x[0]);
-        small_y_node_add(bin, weight[1], x[1]);
-        small_y_node_add(bin, weight[2], x[2]);
-        small_y_node_add(bin, weight[3], x[3]);
-        small_y_node_add(bin, weight[4], x[4]);
-        small_y_node_add(bin, weight[5], x[5]);
-        weight += 6;
-        const int32_t acc = small_y_node_combine(bin);
-        const int32_t scaled = mcu_subtract_s32(mcu_shift_left_s32(acc, 4), acc);
-        const int32_t code = mcu_shift_right_s32(mcu_add_s32(scaled, small_y_node_offsets[o]), 5);
-        y[o] = code;
+    {
+        uint32_t sum_0, sum_1, sum_2, sum_3, sum_4, v, t;
+#if defined(__riscv)
+        const uint8_t *x_0 = x;
+        __asm__ volatile(
+            "lbu %[v], 4(%[x_0])\n"
+            "mv %[sum_2], %[v]\n"
+            "lbu %[v], 1(%[x_0])\n"
+            "lbu %[t], 0(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "neg %[sum_0], %[v]\n"
+            "slli %[v], %[v], 1\n"
+            "mv %[sum_1], %[v]\n"
+            "lbu %[t], 2(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "mv %[sum_3], %[v]\n"
+            "slli %[v], %[v], 1\n"
+            "add %[sum_1], %[sum_1], %[v]\n"
+            "sub %[sum_0], %[sum_0], %[v]\n"
+            "lbu %[v], 3(%[x_0])\n"
+            "lbu %[t], 5(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "mv %[sum_4], %[v]\n"
+            "add %[sum_2], %[sum_2], %[v]\n"
+            "add %[sum_1], %[sum_1], %[v]\n"
+            "add %[sum_0], %[sum_0], %[v]\n"
+            "sub %[sum_3], %[sum_3], %[v]\n"
+            "slli %[sum_4], %[sum_4], 2\n"
+            "add %[sum_3], %[sum_3], %[sum_4]\n"
+            "slli %[sum_3], %[sum_3], 2\n"
+            "add %[sum_2], %[sum_2], %[sum_3]\n"
+            "slli %[sum_2], %[sum_2], 2\n"
+            "add %[sum_1], %[sum_1], %[sum_2]\n"
+            "slli %[sum_1], %[sum_1], 2\n"
+            "add %[sum_0], %[sum_0], %[sum_1]\n"
+            : [sum_0] "=&r"(sum_0), [sum_1] "=&r"(sum_1), [sum_2] "=&r"(sum_2), [sum_3] "=&r"(sum_3), [sum_4] "=&r"(sum_4), [v] "=&r"(v), [t] "=&r"(t), [x_0] "+r"(x_0)
+            :
+            : "memory");
+#else
+        t = 0;
+sum_0 = sum_1 = sum_2 = sum_3 = sum_4 = t;
+        v = (uint32_t)x[4];
+        sum_2 += v;
+        v = (uint32_t)x[1];
+        t = (uint32_t)x[0];
+        v -= t;
+        sum_0 -= v;
+        v <<= 1;
+        sum_1 += v;
+        t = (uint32_t)x[2];
+        v -= t;
+        sum_3 += v;
+        v <<= 1;
+        sum_1 += v;
+        sum_0 -= v;
+        v = (uint32_t)x[3];
+        t = (uint32_t)x[5];
+        v -= t;
+        sum_4 += v;
+        sum_2 += v;
+        sum_1 += v;
+        sum_0 += v;
+        sum_3 -= v;
+        t = sum_4 << 2;
+        sum_3 += t;
+        t = sum_3 << 2;
+        sum_2 += t;
+        t = sum_2 << 2;
+        sum_1 += t;
+        t = sum_1 << 2;
+        sum_0 += t;
+#endif
+        {
+            const int32_t acc = (int32_t)sum_0;
+            const int32_t scaled = mcu_subtract_s32(mcu_shift_left_s32(acc, 4), acc);
+            const int32_t code = mcu_shift_right_s32(mcu_add_s32(scaled, -8487), 5);
+            y[0] = code;
+        }
+    }
+    {
+        uint32_t sum_0, sum_1, sum_2, sum_3, sum_4, v, t;
+#if defined(__riscv)
+        const uint8_t *x_0 = x;
+        __asm__ volatile(
+            "lbu %[v], 3(%[x_0])\n"
+            "neg %[sum_2], %[v]\n"
+            "lbu %[v], 2(%[x_0])\n"
+            "lbu %[t], 4(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "mv %[sum_0], %[v]\n"
+            "slli %[v], %[v], 1\n"
+            "mv %[sum_1], %[v]\n"
+            "lbu %[t], 0(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "lbu %[t], 1(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "mv %[sum_3], %[v]\n"
+            "sub %[sum_2], %[sum_2], %[v]\n"
+            "sub %[sum_1], %[sum_1], %[v]\n"
+            "lbu %[t], 5(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "add %[sum_3], %[sum_3], %[v]\n"
+            "slli %[v], %[v], 1\n"
+            "add %[sum_0], %[sum_0], %[v]\n"
+            "sub %[sum_1], %[sum_1], %[v]\n"
+            "li %[sum_4], 0\n"
+            "slli %[sum_4], %[sum_4], 2\n"
+            "add %[sum_3], %[sum_3], %[sum_4]\n"
+            "slli %[sum_3], %[sum_3], 2\n"
+            "add %[sum_2], %[sum_2], %[sum_3]\n"
+            "slli %[sum_2], %[sum_2], 2\n"
+            "add %[sum_1], %[sum_1], %[sum_2]\n"
+            "slli %[sum_1], %[sum_1], 2\n"
+            "add %[sum_0], %[sum_0], %[sum_1]\n"
+            : [sum_0] "=&r"(sum_0), [sum_1] "=&r"(sum_1), [sum_2] "=&r"(sum_2), [sum_3] "=&r"(sum_3), [sum_4] "=&r"(sum_4), [v] "=&r"(v), [t] "=&r"(t), [x_0] "+r"(x_0)
+            :
+            : "memory");
+#else
+        t = 0;
+sum_0 = sum_1 = sum_2 = sum_3 = sum_4 = t;
+        v = (uint32_t)x[3];
+        sum_2 -= v;
+        v = (uint32_t)x[2];
+        t = (uint32_t)x[4];
+        v -= t;
+        sum_0 += v;
+        v <<= 1;
+        sum_1 += v;
+        t = (uint32_t)x[0];
+        v += t;
+        t = (uint32_t)x[1];
+        v -= t;
+        sum_3 += v;
+        sum_2 -= v;
+        sum_1 -= v;
+        t = (uint32_t)x[5];
+        v += t;
+        sum_3 += v;
+        v <<= 1;
+        sum_0 += v;
+        sum_1 -= v;
+        t = sum_4 << 2;
+        sum_3 += t;
+        t = sum_3 << 2;
+        sum_2 += t;
+        t = sum_2 << 2;
+        sum_1 += t;
+        t = sum_1 << 2;
+        sum_0 += t;
+#endif
+        {
+            const int32_t acc = (int32_t)sum_0;
+            const int32_t scaled = mcu_subtract_s32(mcu_shift_left_s32(acc, 4), acc);
+            const int32_t code = mcu_shift_right_s32(mcu_add_s32(scaled, -14205), 5);
+            y[1] = code;
+        }
+    }
+    {
+        uint32_t sum_0, sum_1, sum_2, sum_3, sum_4, v, t;
+#if defined(__riscv)
+        const uint8_t *x_0 = x;
+        __asm__ volatile(
+            "lbu %[v], 4(%[x_0])\n"
+            "slli %[v], %[v], 1\n"
+            "mv %[sum_2], %[v]\n"
+            "mv %[sum_1], %[v]\n"
+            "lbu %[v], 1(%[x_0])\n"
+            "lbu %[t], 0(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "lbu %[t], 5(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "mv %[sum_4], %[v]\n"
+            "add %[sum_1], %[sum_1], %[v]\n"
+            "neg %[sum_3], %[v]\n"
+            "lbu %[t], 2(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "add %[sum_2], %[sum_2], %[v]\n"
+            "sub %[sum_3], %[sum_3], %[v]\n"
+            "neg %[sum_0], %[v]\n"
+            "lbu %[v], 3(%[x_0])\n"
+            "add %[sum_4], %[sum_4], %[v]\n"
+            "slli %[sum_4], %[sum_4], 2\n"
+            "add %[sum_3], %[sum_3], %[sum_4]\n"
+            "slli %[sum_3], %[sum_3], 2\n"
+            "add %[sum_2], %[sum_2], %[sum_3]\n"
+            "slli %[sum_2], %[sum_2], 2\n"
+            "add %[sum_1], %[sum_1], %[sum_2]\n"
+            "slli %[sum_1], %[sum_1], 2\n"
+            "add %[sum_0], %[sum_0], %[sum_1]\n"
+            : [sum_0] "=&r"(sum_0), [sum_1] "=&r"(sum_1), [sum_2] "=&r"(sum_2), [sum_3] "=&r"(sum_3), [sum_4] "=&r"(sum_4), [v] "=&r"(v), [t] "=&r"(t), [x_0] "+r"(x_0)
+            :
+            : "memory");
+#else
+        t = 0;
+sum_0 = sum_1 = sum_2 = sum_3 = sum_4 = t;
+        v = (uint32_t)x[4];
+        v <<= 1;
+        sum_2 += v;
+        sum_1 += v;
+        v = (uint32_t)x[1];
+        t = (uint32_t)x[0];
+        v -= t;
+        t = (uint32_t)x[5];
+        v -= t;
+        sum_4 += v;
+        sum_1 += v;
+        sum_3 -= v;
+        t = (uint32_t)x[2];
+        v += t;
+        sum_2 += v;
+        sum_3 -= v;
+        sum_0 -= v;
+        v = (uint32_t)x[3];
+        sum_4 += v;
+        t = sum_4 << 2;
+        sum_3 += t;
+        t = sum_3 << 2;
+        sum_2 += t;
+        t = sum_2 << 2;
+        sum_1 += t;
+        t = sum_1 << 2;
+        sum_0 += t;
+#endif
+        {
+            const int32_t acc = (int32_t)sum_0;
+            const int32_t scaled = mcu_subtract_s32(mcu_shift_left_s32(acc, 4), acc);
+            const int32_t code = mcu_shift_right_s32(mcu_add_s32(scaled, -3503), 5);
+            y[2] = code;
+        }
+    }
+    {
+        uint32_t sum_0, sum_1, sum_2, sum_3, sum_4, v, t;
+#if defined(__riscv)
+        const uint8_t *x_0 = x;
+        __asm__ volatile(
+            "lbu %[v], 3(%[x_0])\n"
+            "mv %[sum_2], %[v]\n"
+            "lbu %[v], 1(%[x_0])\n"
+            "neg %[sum_3], %[v]\n"
+            "sub %[sum_2], %[sum_2], %[v]\n"
+            "neg %[sum_1], %[v]\n"
+            "lbu %[v], 2(%[x_0])\n"
+            "lbu %[t], 4(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "mv %[sum_0], %[v]\n"
+            "slli %[v], %[v], 1\n"
+            "add %[sum_1], %[sum_1], %[v]\n"
+            "lbu %[t], 5(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "sub %[sum_2], %[sum_2], %[v]\n"
+            "sub %[sum_1], %[sum_1], %[v]\n"
+            "lbu %[t], 0(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "slli %[v], %[v], 1\n"
+            "add %[sum_3], %[sum_3], %[v]\n"
+            "add %[sum_0], %[sum_0], %[v]\n"
+            "sub %[sum_1], %[sum_1], %[v]\n"
+            "li %[sum_4], 0\n"
+            "slli %[sum_4], %[sum_4], 2\n"
+            "add %[sum_3], %[sum_3], %[sum_4]\n"
+            "slli %[sum_3], %[sum_3], 2\n"
+            "add %[sum_2], %[sum_2], %[sum_3]\n"
+            "slli %[sum_2], %[sum_2], 2\n"
+            "add %[sum_1], %[sum_1], %[sum_2]\n"
+            "slli %[sum_1], %[sum_1], 2\n"
+            "add %[sum_0], %[sum_0], %[sum_1]\n"
+            : [sum_0] "=&r"(sum_0), [sum_1] "=&r"(sum_1), [sum_2] "=&r"(sum_2), [sum_3] "=&r"(sum_3), [sum_4] "=&r"(sum_4), [v] "=&r"(v), [t] "=&r"(t), [x_0] "+r"(x_0)
+            :
+            : "memory");
+#else
+        t = 0;
+sum_0 = sum_1 = sum_2 = sum_3 = sum_4 = t;
+        v = (uint32_t)x[3];
+        sum_2 += v;
+        v = (uint32_t)x[1];
+        sum_3 -= v;
+        sum_2 -= v;
+        sum_1 -= v;
+        v = (uint32_t)x[2];
+        t = (uint32_t)x[4];
+        v -= t;
+        sum_0 += v;
+        v <<= 1;
+        sum_1 += v;
+        t = (uint32_t)x[5];
+        v += t;
+        sum_2 -= v;
+        sum_1 -= v;
+        t = (uint32_t)x[0];
+        v += t;
+        v <<= 1;
+        sum_3 += v;
+        sum_0 += v;
+        sum_1 -= v;
+        t = sum_4 << 2;
+        sum_3 += t;
+        t = sum_3 << 2;
+        sum_2 += t;
+        t = sum_2 << 2;
+        sum_1 += t;
+        t = sum_1 << 2;
+        sum_0 += t;
+#endif
+        {
+            const int32_t acc = (int32_t)sum_0;
+            const int32_t scaled = mcu_subtract_s32(mcu_shift_left_s32(acc, 4), acc);
+            const int32_t code = mcu_shift_right_s32(mcu_add_s32(scaled, 50683), 5);
+            y[3] = code;
+        }
     }
 }
 

@@ -4,28 +4,4 @@
 
 #include <stdint.h>
 
-/* h_node: dense 16 -> 6, S = sum x * w; Decimal LogQuant: 2^4 fractional exponents (R = 4, layer scale 2^-1); uint8 x 1 -> uint8 x 0.5; kernel 'bins' */
-static const uint8_t small_h_node_weights[96] = {
-    19, 3, 22, 1, 15, 18, 5, 21, 2, 30, 17, 7, 19, 3, 25, 0,
-    10, 18, 4, 22, 1, 13, 17, 5, 20, 2, 29, 16, 7, 19, 3, 24,
-    0, 13, 18, 4, 22, 1, 31, 17, 6, 20, 2, 28, 16, 9, 19, 3,
-    24, 0, 15, 18, 4, 21, 1, 31, 17, 6, 20, 2, 26, 16, 8, 19,
-    4, 23, 1, 15, 17, 4, 21, 2, 31, 17, 7, 19, 2, 24, 0, 10,
-    19, 4, 22, 1, 15, 17, 5, 21, 2, 27, 17, 7, 19, 3, 24, 0,
-};
-
-/* Bias, zero points and the rounding half of each output. */
-static const int32_t small_h_node_offsets[6] = {
-    -1101, 10072, 1237, -6081, 4429, -7688,
-};
-/* y_node: dense 6 -> 4, S = sum x * w; Decimal LogQuant: 2^4 fractional exponents (R = 4, layer scale 2^-1); uint8 x 0.5 -> int32 x 0.002083; kernel 'bins' */
-static const uint8_t small_y_node_weights[24] = {
-    19, 3, 23, 1, 15, 17, 5, 21, 1, 31, 17, 8, 19, 3, 25, 0,
-    10, 19, 4, 22, 1, 15, 17, 5,
-};
-
-/* Bias, zero points and the rounding half of each output. */
-static const int32_t small_y_node_offsets[4] = {
-    -8487, -14205, -3503, 50683,
-};
 #endif

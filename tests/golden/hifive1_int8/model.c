@@ -99,24 +99,853 @@ static MCU_NOINLINE void small_features_node(const uint8_t *x, uint8_t *y)
     }
 }
 
-/* h_node: dense 16 -> 6, S = sum x * w; 8-bit integers, one scale per output channel; uint8 x 1 -> uint8 x 0.4866; kernel 'multiply' */
+/* h_node: dense 16 -> 6, S = sum x * w; 8-bit integers, one scale per output channel; uint8 x 1 -> uint8 x 0.4866; kernel 'rows as code' */
 static MCU_NOINLINE void small_h_node(const uint8_t *x, uint8_t *y)
 {
-    const int8_t *weight = small_h_node_weights;
-    const int8_t *digits = small_h_node_digits;
-    for (uint32_t o = 0; o < 6; ++o) {
-        int32_t acc = 0;
-        for (uint32_t i = 0; i < 16; i += 4) {
-            acc = mcu_dot_step(acc, x[i], weight[i]);
-            acc = mcu_dot_step(acc, x[i + 1], weight[i + 1]);
-            acc = mcu_dot_step(acc, x[i + 2], weight[i + 2]);
-            acc = mcu_dot_step(acc, x[i + 3], weight[i + 3]);
+    {
+        uint32_t sum_0, sum_1, sum_2, sum_3, sum_4, sum_5, sum_6, sum_7, v, t;
+#if defined(__riscv)
+        const uint8_t *x_0 = x;
+        __asm__ volatile(
+            "lbu %[v], 4(%[x_0])\n"
+            "mv %[sum_3], %[v]\n"
+            "lbu %[v], 14(%[x_0])\n"
+            "neg %[sum_4], %[v]\n"
+            "lbu %[t], 9(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "sub %[sum_3], %[sum_3], %[v]\n"
+            "neg %[sum_0], %[v]\n"
+            "lbu %[v], 1(%[x_0])\n"
+            "lbu %[t], 12(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_4], %[sum_4], %[v]\n"
+            "lbu %[t], 7(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_0], %[sum_0], %[v]\n"
+            "lbu %[t], 6(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "add %[sum_4], %[sum_4], %[v]\n"
+            "lbu %[t], 11(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "lbu %[t], 2(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "mv %[sum_5], %[v]\n"
+            "mv %[sum_2], %[v]\n"
+            "add %[sum_0], %[sum_0], %[v]\n"
+            "lbu %[v], 8(%[x_0])\n"
+            "lbu %[t], 5(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "sub %[sum_4], %[sum_4], %[v]\n"
+            "lbu %[t], 3(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "lbu %[t], 10(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_5], %[sum_5], %[v]\n"
+            "add %[sum_0], %[sum_0], %[v]\n"
+            "lbu %[t], 13(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "lbu %[t], 0(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "mv %[sum_6], %[v]\n"
+            "add %[sum_4], %[sum_4], %[v]\n"
+            "mv %[sum_1], %[v]\n"
+            "lbu %[v], 15(%[x_0])\n"
+            "mv %[sum_7], %[v]\n"
+            "sub %[sum_0], %[sum_0], %[v]\n"
+            "slli %[sum_7], %[sum_7], 1\n"
+            "add %[sum_6], %[sum_6], %[sum_7]\n"
+            "slli %[sum_6], %[sum_6], 1\n"
+            "add %[sum_5], %[sum_5], %[sum_6]\n"
+            "slli %[sum_5], %[sum_5], 1\n"
+            "add %[sum_4], %[sum_4], %[sum_5]\n"
+            "slli %[sum_4], %[sum_4], 1\n"
+            "add %[sum_3], %[sum_3], %[sum_4]\n"
+            "slli %[sum_3], %[sum_3], 1\n"
+            "add %[sum_2], %[sum_2], %[sum_3]\n"
+            "slli %[sum_2], %[sum_2], 1\n"
+            "add %[sum_1], %[sum_1], %[sum_2]\n"
+            "slli %[sum_1], %[sum_1], 1\n"
+            "add %[sum_0], %[sum_0], %[sum_1]\n"
+            : [sum_0] "=&r"(sum_0), [sum_1] "=&r"(sum_1), [sum_2] "=&r"(sum_2), [sum_3] "=&r"(sum_3), [sum_4] "=&r"(sum_4), [sum_5] "=&r"(sum_5), [sum_6] "=&r"(sum_6), [sum_7] "=&r"(sum_7), [v] "=&r"(v), [t] "=&r"(t), [x_0] "+r"(x_0)
+            :
+            : "memory");
+#else
+        t = 0;
+sum_0 = sum_1 = sum_2 = sum_3 = sum_4 = sum_5 = sum_6 = sum_7 = t;
+        v = (uint32_t)x[4];
+        sum_3 += v;
+        v = (uint32_t)x[14];
+        sum_4 -= v;
+        t = (uint32_t)x[9];
+        v += t;
+        sum_3 -= v;
+        sum_0 -= v;
+        v = (uint32_t)x[1];
+        t = (uint32_t)x[12];
+        v -= t;
+        sum_4 += v;
+        t = (uint32_t)x[7];
+        v -= t;
+        sum_0 += v;
+        t = (uint32_t)x[6];
+        v += t;
+        sum_4 += v;
+        t = (uint32_t)x[11];
+        v += t;
+        t = (uint32_t)x[2];
+        v -= t;
+        sum_5 += v;
+        sum_2 += v;
+        sum_0 += v;
+        v = (uint32_t)x[8];
+        t = (uint32_t)x[5];
+        v -= t;
+        sum_4 -= v;
+        t = (uint32_t)x[3];
+        v += t;
+        t = (uint32_t)x[10];
+        v -= t;
+        sum_5 += v;
+        sum_0 += v;
+        t = (uint32_t)x[13];
+        v += t;
+        t = (uint32_t)x[0];
+        v -= t;
+        sum_6 += v;
+        sum_4 += v;
+        sum_1 += v;
+        v = (uint32_t)x[15];
+        sum_7 += v;
+        sum_0 -= v;
+        t = sum_7 << 1;
+        sum_6 += t;
+        t = sum_6 << 1;
+        sum_5 += t;
+        t = sum_5 << 1;
+        sum_4 += t;
+        t = sum_4 << 1;
+        sum_3 += t;
+        t = sum_3 << 1;
+        sum_2 += t;
+        t = sum_2 << 1;
+        sum_1 += t;
+        t = sum_1 << 1;
+        sum_0 += t;
+#endif
+        {
+            const int32_t acc = (int32_t)sum_0;
+            const int32_t scaled = acc;
+            const int32_t code = mcu_shift_right_s32(mcu_add_s32(scaled, -883), 7);
+            y[0] = (uint8_t)mcu_clamp_s32(code, 0, 255);
         }
-        weight += 16;
-        const int32_t scaled = mcu_multiply_digits_s32(acc, digits, 2);
-        digits += 2;
-        const int32_t code = mcu_shift_right_s32(mcu_add_s32(scaled, small_h_node_offsets[o]), small_h_node_shifts[o]);
-        y[o] = (uint8_t)mcu_clamp_s32(code, 0, 255);
+    }
+    {
+        uint32_t sum_0, sum_1, sum_2, sum_3, sum_4, sum_5, sum_6, sum_7, v, t;
+#if defined(__riscv)
+        const uint8_t *x_0 = x;
+        __asm__ volatile(
+            "lbu %[v], 5(%[x_0])\n"
+            "mv %[sum_2], %[v]\n"
+            "lbu %[v], 3(%[x_0])\n"
+            "slli %[v], %[v], 1\n"
+            "lbu %[t], 0(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "mv %[sum_3], %[v]\n"
+            "mv %[sum_1], %[v]\n"
+            "neg %[sum_5], %[v]\n"
+            "lbu %[v], 7(%[x_0])\n"
+            "slli %[v], %[v], 2\n"
+            "lbu %[t], 10(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "mv %[sum_4], %[v]\n"
+            "mv %[sum_0], %[v]\n"
+            "sub %[sum_2], %[sum_2], %[v]\n"
+            "lbu %[v], 8(%[x_0])\n"
+            "add %[sum_1], %[sum_1], %[v]\n"
+            "neg %[sum_6], %[v]\n"
+            "lbu %[v], 14(%[x_0])\n"
+            "add %[sum_2], %[sum_2], %[v]\n"
+            "lbu %[t], 13(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_6], %[sum_6], %[v]\n"
+            "add %[sum_4], %[sum_4], %[v]\n"
+            "sub %[sum_0], %[sum_0], %[v]\n"
+            "lbu %[v], 1(%[x_0])\n"
+            "add %[sum_5], %[sum_5], %[v]\n"
+            "add %[sum_2], %[sum_2], %[v]\n"
+            "neg %[sum_7], %[v]\n"
+            "lbu %[v], 9(%[x_0])\n"
+            "add %[sum_5], %[sum_5], %[v]\n"
+            "sub %[sum_0], %[sum_0], %[v]\n"
+            "lbu %[t], 2(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "slli %[v], %[v], 1\n"
+            "lbu %[t], 12(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "add %[sum_2], %[sum_2], %[v]\n"
+            "lbu %[t], 15(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_5], %[sum_5], %[v]\n"
+            "sub %[sum_0], %[sum_0], %[v]\n"
+            "lbu %[v], 6(%[x_0])\n"
+            "add %[sum_4], %[sum_4], %[v]\n"
+            "add %[sum_1], %[sum_1], %[v]\n"
+            "sub %[sum_7], %[sum_7], %[v]\n"
+            "lbu %[v], 4(%[x_0])\n"
+            "sub %[sum_3], %[sum_3], %[v]\n"
+            "lbu %[t], 11(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_7], %[sum_7], %[v]\n"
+            "sub %[sum_0], %[sum_0], %[v]\n"
+            "slli %[sum_7], %[sum_7], 1\n"
+            "add %[sum_6], %[sum_6], %[sum_7]\n"
+            "slli %[sum_6], %[sum_6], 1\n"
+            "add %[sum_5], %[sum_5], %[sum_6]\n"
+            "slli %[sum_5], %[sum_5], 1\n"
+            "add %[sum_4], %[sum_4], %[sum_5]\n"
+            "slli %[sum_4], %[sum_4], 1\n"
+            "add %[sum_3], %[sum_3], %[sum_4]\n"
+            "slli %[sum_3], %[sum_3], 1\n"
+            "add %[sum_2], %[sum_2], %[sum_3]\n"
+            "slli %[sum_2], %[sum_2], 1\n"
+            "add %[sum_1], %[sum_1], %[sum_2]\n"
+            "slli %[sum_1], %[sum_1], 1\n"
+            "add %[sum_0], %[sum_0], %[sum_1]\n"
+            : [sum_0] "=&r"(sum_0), [sum_1] "=&r"(sum_1), [sum_2] "=&r"(sum_2), [sum_3] "=&r"(sum_3), [sum_4] "=&r"(sum_4), [sum_5] "=&r"(sum_5), [sum_6] "=&r"(sum_6), [sum_7] "=&r"(sum_7), [v] "=&r"(v), [t] "=&r"(t), [x_0] "+r"(x_0)
+            :
+            : "memory");
+#else
+        t = 0;
+sum_0 = sum_1 = sum_2 = sum_3 = sum_4 = sum_5 = sum_6 = sum_7 = t;
+        v = (uint32_t)x[5];
+        sum_2 += v;
+        v = (uint32_t)x[3];
+        v <<= 1;
+        t = (uint32_t)x[0];
+        v -= t;
+        sum_3 += v;
+        sum_1 += v;
+        sum_5 -= v;
+        v = (uint32_t)x[7];
+        v <<= 2;
+        t = (uint32_t)x[10];
+        v -= t;
+        sum_4 += v;
+        sum_0 += v;
+        sum_2 -= v;
+        v = (uint32_t)x[8];
+        sum_1 += v;
+        sum_6 -= v;
+        v = (uint32_t)x[14];
+        sum_2 += v;
+        t = (uint32_t)x[13];
+        v -= t;
+        sum_6 += v;
+        sum_4 += v;
+        sum_0 -= v;
+        v = (uint32_t)x[1];
+        sum_5 += v;
+        sum_2 += v;
+        sum_7 -= v;
+        v = (uint32_t)x[9];
+        sum_5 += v;
+        sum_0 -= v;
+        t = (uint32_t)x[2];
+        v += t;
+        v <<= 1;
+        t = (uint32_t)x[12];
+        v += t;
+        sum_2 += v;
+        t = (uint32_t)x[15];
+        v -= t;
+        sum_5 += v;
+        sum_0 -= v;
+        v = (uint32_t)x[6];
+        sum_4 += v;
+        sum_1 += v;
+        sum_7 -= v;
+        v = (uint32_t)x[4];
+        sum_3 -= v;
+        t = (uint32_t)x[11];
+        v -= t;
+        sum_7 += v;
+        sum_0 -= v;
+        t = sum_7 << 1;
+        sum_6 += t;
+        t = sum_6 << 1;
+        sum_5 += t;
+        t = sum_5 << 1;
+        sum_4 += t;
+        t = sum_4 << 1;
+        sum_3 += t;
+        t = sum_3 << 1;
+        sum_2 += t;
+        t = sum_2 << 1;
+        sum_1 += t;
+        t = sum_1 << 1;
+        sum_0 += t;
+#endif
+        {
+            const int32_t acc = (int32_t)sum_0;
+            const int32_t scaled = mcu_subtract_s32(mcu_shift_left_s32(acc, 4), acc);
+            const int32_t code = mcu_shift_right_s32(mcu_add_s32(scaled, 22671), 11);
+            y[1] = (uint8_t)mcu_clamp_s32(code, 0, 255);
+        }
+    }
+    {
+        uint32_t sum_0, sum_1, sum_2, sum_3, sum_4, sum_5, sum_6, sum_7, v, t;
+#if defined(__riscv)
+        const uint8_t *x_0 = x;
+        __asm__ volatile(
+            "lbu %[v], 1(%[x_0])\n"
+            "lbu %[t], 11(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "mv %[sum_4], %[v]\n"
+            "lbu %[v], 15(%[x_0])\n"
+            "neg %[sum_2], %[v]\n"
+            "lbu %[t], 14(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "mv %[sum_6], %[v]\n"
+            "add %[sum_4], %[sum_4], %[v]\n"
+            "neg %[sum_1], %[v]\n"
+            "lbu %[v], 10(%[x_0])\n"
+            "lbu %[t], 2(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "slli %[v], %[v], 1\n"
+            "lbu %[t], 8(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "lbu %[t], 4(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_4], %[sum_4], %[v]\n"
+            "lbu %[t], 13(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "neg %[sum_5], %[v]\n"
+            "lbu %[t], 9(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "neg %[sum_0], %[v]\n"
+            "lbu %[t], 3(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "add %[sum_6], %[sum_6], %[v]\n"
+            "sub %[sum_1], %[sum_1], %[v]\n"
+            "lbu %[v], 5(%[x_0])\n"
+            "lbu %[t], 7(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "sub %[sum_4], %[sum_4], %[v]\n"
+            "lbu %[t], 0(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "lbu %[t], 12(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "mv %[sum_7], %[v]\n"
+            "sub %[sum_2], %[sum_2], %[v]\n"
+            "sub %[sum_0], %[sum_0], %[v]\n"
+            "li %[sum_3], 0\n"
+            "slli %[sum_7], %[sum_7], 1\n"
+            "add %[sum_6], %[sum_6], %[sum_7]\n"
+            "slli %[sum_6], %[sum_6], 1\n"
+            "add %[sum_5], %[sum_5], %[sum_6]\n"
+            "slli %[sum_5], %[sum_5], 1\n"
+            "add %[sum_4], %[sum_4], %[sum_5]\n"
+            "slli %[sum_4], %[sum_4], 1\n"
+            "add %[sum_3], %[sum_3], %[sum_4]\n"
+            "slli %[sum_3], %[sum_3], 1\n"
+            "add %[sum_2], %[sum_2], %[sum_3]\n"
+            "slli %[sum_2], %[sum_2], 1\n"
+            "add %[sum_1], %[sum_1], %[sum_2]\n"
+            "slli %[sum_1], %[sum_1], 1\n"
+            "add %[sum_0], %[sum_0], %[sum_1]\n"
+            : [sum_0] "=&r"(sum_0), [sum_1] "=&r"(sum_1), [sum_2] "=&r"(sum_2), [sum_3] "=&r"(sum_3), [sum_4] "=&r"(sum_4), [sum_5] "=&r"(sum_5), [sum_6] "=&r"(sum_6), [sum_7] "=&r"(sum_7), [v] "=&r"(v), [t] "=&r"(t), [x_0] "+r"(x_0)
+            :
+            : "memory");
+#else
+        t = 0;
+sum_0 = sum_1 = sum_2 = sum_3 = sum_4 = sum_5 = sum_6 = sum_7 = t;
+        v = (uint32_t)x[1];
+        t = (uint32_t)x[11];
+        v -= t;
+        sum_4 += v;
+        v = (uint32_t)x[15];
+        sum_2 -= v;
+        t = (uint32_t)x[14];
+        v -= t;
+        sum_6 += v;
+        sum_4 += v;
+        sum_1 -= v;
+        v = (uint32_t)x[10];
+        t = (uint32_t)x[2];
+        v -= t;
+        v <<= 1;
+        t = (uint32_t)x[8];
+        v += t;
+        t = (uint32_t)x[4];
+        v -= t;
+        sum_4 += v;
+        t = (uint32_t)x[13];
+        v += t;
+        sum_5 -= v;
+        t = (uint32_t)x[9];
+        v -= t;
+        sum_0 -= v;
+        t = (uint32_t)x[3];
+        v += t;
+        sum_6 += v;
+        sum_1 -= v;
+        v = (uint32_t)x[5];
+        t = (uint32_t)x[7];
+        v -= t;
+        sum_4 -= v;
+        t = (uint32_t)x[0];
+        v += t;
+        t = (uint32_t)x[12];
+        v -= t;
+        sum_7 += v;
+        sum_2 -= v;
+        sum_0 -= v;
+        t = sum_7 << 1;
+        sum_6 += t;
+        t = sum_6 << 1;
+        sum_5 += t;
+        t = sum_5 << 1;
+        sum_4 += t;
+        t = sum_4 << 1;
+        sum_3 += t;
+        t = sum_3 << 1;
+        sum_2 += t;
+        t = sum_2 << 1;
+        sum_1 += t;
+        t = sum_1 << 1;
+        sum_0 += t;
+#endif
+        {
+            const int32_t acc = (int32_t)sum_0;
+            const int32_t scaled = acc;
+            const int32_t code = mcu_shift_right_s32(mcu_add_s32(scaled, -716), 7);
+            y[2] = (uint8_t)mcu_clamp_s32(code, 0, 255);
+        }
+    }
+    {
+        uint32_t sum_0, sum_1, sum_2, sum_3, sum_4, sum_5, sum_6, sum_7, v, t;
+#if defined(__riscv)
+        const uint8_t *x_0 = x;
+        __asm__ volatile(
+            "lbu %[v], 7(%[x_0])\n"
+            "neg %[sum_2], %[v]\n"
+            "lbu %[v], 2(%[x_0])\n"
+            "mv %[sum_4], %[v]\n"
+            "sub %[sum_2], %[sum_2], %[v]\n"
+            "lbu %[v], 9(%[x_0])\n"
+            "slli %[v], %[v], 1\n"
+            "lbu %[t], 12(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "sub %[sum_2], %[sum_2], %[v]\n"
+            "lbu %[t], 14(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "neg %[sum_3], %[v]\n"
+            "lbu %[t], 0(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "mv %[sum_5], %[v]\n"
+            "mv %[sum_0], %[v]\n"
+            "lbu %[v], 5(%[x_0])\n"
+            "add %[sum_3], %[sum_3], %[v]\n"
+            "lbu %[t], 4(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_3], %[sum_3], %[v]\n"
+            "neg %[sum_6], %[v]\n"
+            "sub %[sum_0], %[sum_0], %[v]\n"
+            "lbu %[v], 11(%[x_0])\n"
+            "add %[sum_2], %[sum_2], %[v]\n"
+            "lbu %[t], 15(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_4], %[sum_4], %[v]\n"
+            "lbu %[t], 10(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_6], %[sum_6], %[v]\n"
+            "mv %[sum_1], %[v]\n"
+            "lbu %[v], 6(%[x_0])\n"
+            "add %[sum_3], %[sum_3], %[v]\n"
+            "lbu %[t], 3(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "sub %[sum_4], %[sum_4], %[v]\n"
+            "lbu %[t], 8(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "sub %[sum_3], %[sum_3], %[v]\n"
+            "lbu %[t], 1(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "sub %[sum_3], %[sum_3], %[v]\n"
+            "lbu %[t], 13(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "mv %[sum_7], %[v]\n"
+            "sub %[sum_0], %[sum_0], %[v]\n"
+            "slli %[sum_7], %[sum_7], 1\n"
+            "add %[sum_6], %[sum_6], %[sum_7]\n"
+            "slli %[sum_6], %[sum_6], 1\n"
+            "add %[sum_5], %[sum_5], %[sum_6]\n"
+            "slli %[sum_5], %[sum_5], 1\n"
+            "add %[sum_4], %[sum_4], %[sum_5]\n"
+            "slli %[sum_4], %[sum_4], 1\n"
+            "add %[sum_3], %[sum_3], %[sum_4]\n"
+            "slli %[sum_3], %[sum_3], 1\n"
+            "add %[sum_2], %[sum_2], %[sum_3]\n"
+            "slli %[sum_2], %[sum_2], 1\n"
+            "add %[sum_1], %[sum_1], %[sum_2]\n"
+            "slli %[sum_1], %[sum_1], 1\n"
+            "add %[sum_0], %[sum_0], %[sum_1]\n"
+            : [sum_0] "=&r"(sum_0), [sum_1] "=&r"(sum_1), [sum_2] "=&r"(sum_2), [sum_3] "=&r"(sum_3), [sum_4] "=&r"(sum_4), [sum_5] "=&r"(sum_5), [sum_6] "=&r"(sum_6), [sum_7] "=&r"(sum_7), [v] "=&r"(v), [t] "=&r"(t), [x_0] "+r"(x_0)
+            :
+            : "memory");
+#else
+        t = 0;
+sum_0 = sum_1 = sum_2 = sum_3 = sum_4 = sum_5 = sum_6 = sum_7 = t;
+        v = (uint32_t)x[7];
+        sum_2 -= v;
+        v = (uint32_t)x[2];
+        sum_4 += v;
+        sum_2 -= v;
+        v = (uint32_t)x[9];
+        v <<= 1;
+        t = (uint32_t)x[12];
+        v -= t;
+        sum_2 -= v;
+        t = (uint32_t)x[14];
+        v += t;
+        sum_3 -= v;
+        t = (uint32_t)x[0];
+        v -= t;
+        sum_5 += v;
+        sum_0 += v;
+        v = (uint32_t)x[5];
+        sum_3 += v;
+        t = (uint32_t)x[4];
+        v -= t;
+        sum_3 += v;
+        sum_6 -= v;
+        sum_0 -= v;
+        v = (uint32_t)x[11];
+        sum_2 += v;
+        t = (uint32_t)x[15];
+        v -= t;
+        sum_4 += v;
+        t = (uint32_t)x[10];
+        v -= t;
+        sum_6 += v;
+        sum_1 += v;
+        v = (uint32_t)x[6];
+        sum_3 += v;
+        t = (uint32_t)x[3];
+        v -= t;
+        sum_4 -= v;
+        t = (uint32_t)x[8];
+        v -= t;
+        sum_3 -= v;
+        t = (uint32_t)x[1];
+        v += t;
+        sum_3 -= v;
+        t = (uint32_t)x[13];
+        v -= t;
+        sum_7 += v;
+        sum_0 -= v;
+        t = sum_7 << 1;
+        sum_6 += t;
+        t = sum_6 << 1;
+        sum_5 += t;
+        t = sum_5 << 1;
+        sum_4 += t;
+        t = sum_4 << 1;
+        sum_3 += t;
+        t = sum_3 << 1;
+        sum_2 += t;
+        t = sum_2 << 1;
+        sum_1 += t;
+        t = sum_1 << 1;
+        sum_0 += t;
+#endif
+        {
+            const int32_t acc = (int32_t)sum_0;
+            const int32_t scaled = acc;
+            const int32_t code = mcu_shift_right_s32(mcu_add_s32(scaled, 1938), 7);
+            y[3] = (uint8_t)mcu_clamp_s32(code, 0, 255);
+        }
+    }
+    {
+        uint32_t sum_0, sum_1, sum_2, sum_3, sum_4, sum_5, sum_6, sum_7, v, t;
+#if defined(__riscv)
+        const uint8_t *x_0 = x;
+        __asm__ volatile(
+            "lbu %[v], 3(%[x_0])\n"
+            "lbu %[t], 8(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "mv %[sum_3], %[v]\n"
+            "lbu %[v], 13(%[x_0])\n"
+            "add %[sum_3], %[sum_3], %[v]\n"
+            "neg %[sum_5], %[v]\n"
+            "lbu %[v], 0(%[x_0])\n"
+            "lbu %[t], 11(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "mv %[sum_6], %[v]\n"
+            "add %[sum_3], %[sum_3], %[v]\n"
+            "neg %[sum_1], %[v]\n"
+            "lbu %[v], 12(%[x_0])\n"
+            "add %[sum_6], %[sum_6], %[v]\n"
+            "mv %[sum_4], %[v]\n"
+            "add %[sum_1], %[sum_1], %[v]\n"
+            "lbu %[v], 7(%[x_0])\n"
+            "lbu %[t], 4(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "sub %[sum_4], %[sum_4], %[v]\n"
+            "lbu %[t], 2(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "lbu %[t], 9(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_6], %[sum_6], %[v]\n"
+            "sub %[sum_1], %[sum_1], %[v]\n"
+            "lbu %[t], 5(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "lbu %[t], 6(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_5], %[sum_5], %[v]\n"
+            "lbu %[t], 15(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "sub %[sum_4], %[sum_4], %[v]\n"
+            "lbu %[t], 10(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "lbu %[t], 1(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_5], %[sum_5], %[v]\n"
+            "mv %[sum_2], %[v]\n"
+            "mv %[sum_0], %[v]\n"
+            "lbu %[v], 14(%[x_0])\n"
+            "mv %[sum_7], %[v]\n"
+            "sub %[sum_0], %[sum_0], %[v]\n"
+            "slli %[sum_7], %[sum_7], 1\n"
+            "add %[sum_6], %[sum_6], %[sum_7]\n"
+            "slli %[sum_6], %[sum_6], 1\n"
+            "add %[sum_5], %[sum_5], %[sum_6]\n"
+            "slli %[sum_5], %[sum_5], 1\n"
+            "add %[sum_4], %[sum_4], %[sum_5]\n"
+            "slli %[sum_4], %[sum_4], 1\n"
+            "add %[sum_3], %[sum_3], %[sum_4]\n"
+            "slli %[sum_3], %[sum_3], 1\n"
+            "add %[sum_2], %[sum_2], %[sum_3]\n"
+            "slli %[sum_2], %[sum_2], 1\n"
+            "add %[sum_1], %[sum_1], %[sum_2]\n"
+            "slli %[sum_1], %[sum_1], 1\n"
+            "add %[sum_0], %[sum_0], %[sum_1]\n"
+            : [sum_0] "=&r"(sum_0), [sum_1] "=&r"(sum_1), [sum_2] "=&r"(sum_2), [sum_3] "=&r"(sum_3), [sum_4] "=&r"(sum_4), [sum_5] "=&r"(sum_5), [sum_6] "=&r"(sum_6), [sum_7] "=&r"(sum_7), [v] "=&r"(v), [t] "=&r"(t), [x_0] "+r"(x_0)
+            :
+            : "memory");
+#else
+        t = 0;
+sum_0 = sum_1 = sum_2 = sum_3 = sum_4 = sum_5 = sum_6 = sum_7 = t;
+        v = (uint32_t)x[3];
+        t = (uint32_t)x[8];
+        v -= t;
+        sum_3 += v;
+        v = (uint32_t)x[13];
+        sum_3 += v;
+        sum_5 -= v;
+        v = (uint32_t)x[0];
+        t = (uint32_t)x[11];
+        v -= t;
+        sum_6 += v;
+        sum_3 += v;
+        sum_1 -= v;
+        v = (uint32_t)x[12];
+        sum_6 += v;
+        sum_4 += v;
+        sum_1 += v;
+        v = (uint32_t)x[7];
+        t = (uint32_t)x[4];
+        v -= t;
+        sum_4 -= v;
+        t = (uint32_t)x[2];
+        v += t;
+        t = (uint32_t)x[9];
+        v -= t;
+        sum_6 += v;
+        sum_1 -= v;
+        t = (uint32_t)x[5];
+        v += t;
+        t = (uint32_t)x[6];
+        v -= t;
+        sum_5 += v;
+        t = (uint32_t)x[15];
+        v += t;
+        sum_4 -= v;
+        t = (uint32_t)x[10];
+        v += t;
+        t = (uint32_t)x[1];
+        v -= t;
+        sum_5 += v;
+        sum_2 += v;
+        sum_0 += v;
+        v = (uint32_t)x[14];
+        sum_7 += v;
+        sum_0 -= v;
+        t = sum_7 << 1;
+        sum_6 += t;
+        t = sum_6 << 1;
+        sum_5 += t;
+        t = sum_5 << 1;
+        sum_4 += t;
+        t = sum_4 << 1;
+        sum_3 += t;
+        t = sum_3 << 1;
+        sum_2 += t;
+        t = sum_2 << 1;
+        sum_1 += t;
+        t = sum_1 << 1;
+        sum_0 += t;
+#endif
+        {
+            const int32_t acc = (int32_t)sum_0;
+            const int32_t scaled = acc;
+            const int32_t code = mcu_shift_right_s32(mcu_add_s32(scaled, 120), 7);
+            y[4] = (uint8_t)mcu_clamp_s32(code, 0, 255);
+        }
+    }
+    {
+        uint32_t sum_0, sum_1, sum_2, sum_3, sum_4, sum_5, sum_6, sum_7, v, t;
+#if defined(__riscv)
+        const uint8_t *x_0 = x;
+        __asm__ volatile(
+            "lbu %[v], 4(%[x_0])\n"
+            "mv %[sum_2], %[v]\n"
+            "lbu %[v], 9(%[x_0])\n"
+            "add %[sum_2], %[sum_2], %[v]\n"
+            "neg %[sum_4], %[v]\n"
+            "lbu %[v], 2(%[x_0])\n"
+            "mv %[sum_3], %[v]\n"
+            "lbu %[t], 6(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_4], %[sum_4], %[v]\n"
+            "neg %[sum_6], %[v]\n"
+            "neg %[sum_0], %[v]\n"
+            "lbu %[v], 1(%[x_0])\n"
+            "add %[sum_6], %[sum_6], %[v]\n"
+            "mv %[sum_1], %[v]\n"
+            "lbu %[v], 8(%[x_0])\n"
+            "add %[sum_3], %[sum_3], %[v]\n"
+            "lbu %[t], 0(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_3], %[sum_3], %[v]\n"
+            "lbu %[t], 13(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "add %[sum_2], %[sum_2], %[v]\n"
+            "lbu %[t], 12(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_4], %[sum_4], %[v]\n"
+            "lbu %[t], 7(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "slli %[v], %[v], 1\n"
+            "lbu %[t], 14(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "sub %[sum_2], %[sum_2], %[v]\n"
+            "lbu %[t], 11(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "mv %[sum_5], %[v]\n"
+            "add %[sum_0], %[sum_0], %[v]\n"
+            "lbu %[v], 5(%[x_0])\n"
+            "add %[sum_3], %[sum_3], %[v]\n"
+            "lbu %[t], 3(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_3], %[sum_3], %[v]\n"
+            "lbu %[t], 10(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "add %[sum_2], %[sum_2], %[v]\n"
+            "lbu %[t], 15(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_2], %[sum_2], %[v]\n"
+            "add %[sum_0], %[sum_0], %[v]\n"
+            "neg %[sum_7], %[v]\n"
+            "slli %[sum_7], %[sum_7], 1\n"
+            "add %[sum_6], %[sum_6], %[sum_7]\n"
+            "slli %[sum_6], %[sum_6], 1\n"
+            "add %[sum_5], %[sum_5], %[sum_6]\n"
+            "slli %[sum_5], %[sum_5], 1\n"
+            "add %[sum_4], %[sum_4], %[sum_5]\n"
+            "slli %[sum_4], %[sum_4], 1\n"
+            "add %[sum_3], %[sum_3], %[sum_4]\n"
+            "slli %[sum_3], %[sum_3], 1\n"
+            "add %[sum_2], %[sum_2], %[sum_3]\n"
+            "slli %[sum_2], %[sum_2], 1\n"
+            "add %[sum_1], %[sum_1], %[sum_2]\n"
+            "slli %[sum_1], %[sum_1], 1\n"
+            "add %[sum_0], %[sum_0], %[sum_1]\n"
+            : [sum_0] "=&r"(sum_0), [sum_1] "=&r"(sum_1), [sum_2] "=&r"(sum_2), [sum_3] "=&r"(sum_3), [sum_4] "=&r"(sum_4), [sum_5] "=&r"(sum_5), [sum_6] "=&r"(sum_6), [sum_7] "=&r"(sum_7), [v] "=&r"(v), [t] "=&r"(t), [x_0] "+r"(x_0)
+            :
+            : "memory");
+#else
+        t = 0;
+sum_0 = sum_1 = sum_2 = sum_3 = sum_4 = sum_5 = sum_6 = sum_7 = t;
+        v = (uint32_t)x[4];
+        sum_2 += v;
+        v = (uint32_t)x[9];
+        sum_2 += v;
+        sum_4 -= v;
+        v = (uint32_t)x[2];
+        sum_3 += v;
+        t = (uint32_t)x[6];
+        v -= t;
+        sum_4 += v;
+        sum_6 -= v;
+        sum_0 -= v;
+        v = (uint32_t)x[1];
+        sum_6 += v;
+        sum_1 += v;
+        v = (uint32_t)x[8];
+        sum_3 += v;
+        t = (uint32_t)x[0];
+        v -= t;
+        sum_3 += v;
+        t = (uint32_t)x[13];
+        v += t;
+        sum_2 += v;
+        t = (uint32_t)x[12];
+        v -= t;
+        sum_4 += v;
+        t = (uint32_t)x[7];
+        v -= t;
+        v <<= 1;
+        t = (uint32_t)x[14];
+        v -= t;
+        sum_2 -= v;
+        t = (uint32_t)x[11];
+        v += t;
+        sum_5 += v;
+        sum_0 += v;
+        v = (uint32_t)x[5];
+        sum_3 += v;
+        t = (uint32_t)x[3];
+        v -= t;
+        sum_3 += v;
+        t = (uint32_t)x[10];
+        v += t;
+        sum_2 += v;
+        t = (uint32_t)x[15];
+        v -= t;
+        sum_2 += v;
+        sum_0 += v;
+        sum_7 -= v;
+        t = sum_7 << 1;
+        sum_6 += t;
+        t = sum_6 << 1;
+        sum_5 += t;
+        t = sum_5 << 1;
+        sum_4 += t;
+        t = sum_4 << 1;
+        sum_3 += t;
+        t = sum_3 << 1;
+        sum_2 += t;
+        t = sum_2 << 1;
+        sum_1 += t;
+        t = sum_1 << 1;
+        sum_0 += t;
+#endif
+        {
+            const int32_t acc = (int32_t)sum_0;
+            const int32_t scaled = acc;
+            const int32_t code = mcu_shift_right_s32(mcu_add_s32(scaled, -1375), 7);
+            y[5] = (uint8_t)mcu_clamp_s32(code, 0, 255);
+        }
     }
 }
 

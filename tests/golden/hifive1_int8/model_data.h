@@ -4,30 +4,6 @@
 
 #include <stdint.h>
 
-/* h_node: dense 16 -> 6, S = sum x * w; 8-bit integers, one scale per output channel; uint8 x 1 -> uint8 x 0.4866; kernel 'multiply' */
-static const int8_t small_h_node_weights[96] = {
-    -82, 70, -37, 115, 8, -99, 53, -54, 99, -9, -115, 37, -70, 82, -25, 127,
-    22, -92, 70, -44, 119, 4, -110, 52, -62, 101, -13, -127, 35, -79, 83, -31,
-    123, 16, -90, 62, -45, 107, 0, -107, 45, -61, 90, -16, -123, 29, -78, 74,
-    -33, 119, 12, -95, 57, -49, 103, -4, -111, 42, -66, 86, -21, -127, 25, -82,
-    70, -37, 115, 8, -99, 53, -53, 99, -8, -115, 37, -70, 82, -24, 127, 21,
-    -86, 66, -41, 111, 4, -103, 49, -58, 94, -12, -119, 33, -74, 78, -29, 123,
-};
-
-/* Multiplier of each output as signed powers of two: n adds 2^(n-1), -n subtracts it; 2 for each output. */
-static const int8_t small_h_node_digits[12] = {
-    1, 0, 5, -1, 1, 0, 1, 0, 1, 0, 1, 0,
-};
-
-/* Right shift of each output. */
-static const uint8_t small_h_node_shifts[6] = {
-    7, 11, 7, 7, 7, 7,
-};
-
-/* Bias, zero points and the rounding half of each output. */
-static const int32_t small_h_node_offsets[6] = {
-    -883, 22671, -716, 1938, 120, -1375,
-};
 /* y_node: dense 6 -> 4, S = sum x * w; 8-bit integers, one scale per output channel; uint8 x 0.4866 -> int32 x 0.002035; kernel 'multiply' */
 static const int8_t small_y_node_weights[24] = {
     -86, 73, -38, 120, 9, -102, 56, -56, 102, -9, -120, 38, -68, 80, -24, 124,

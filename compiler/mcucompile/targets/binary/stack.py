@@ -203,7 +203,7 @@ class _Walk:
         before = self._states[at]
         state = before.copy()
         try:
-            flow = self._analysis.step(instruction, state)
+            flow = self._without_far_jump(self._analysis.step(instruction, state))
         except StackMismatchError:
             raise self._error(f"may or may not move the stack pointer at {at:#x} ({instruction.text})") from None
         depth = self._depth(instruction, state)
@@ -271,6 +271,15 @@ class _Walk:
             state.set(register, None)
         state.drop_below(-depth)
         return called
+
+    def _without_far_jump(self, flow: Flow) -> Flow:
+        """Return a call to the middle of the same function as what it is: the only jump of Armv6-M that goes far."""
+        if flow.kind is not FlowKind.CALL:
+            return flow
+        target = flow.targets[0]
+        if not isinstance(target, int) or self._analysis.is_function(target):
+            return flow
+        return Flow(FlowKind.JUMP, flow.targets) if self._image.function_at(target) == self._name else flow
 
     def _jump(self, instruction: Instruction, target: Value | None, state: State, depth: int) -> None:
         if self._analysis.is_return(target):

@@ -1,0 +1,133 @@
+"""Dense layer with power-of-two weights as code, by columns: one addition or subtraction for each weight.
+
+x is loaded once for the outputs whose sums are in registers, and shifted in place from one exponent to the next.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from mcucompile.kernels.assembly import Assembly
+from mcucompile.kernels.dense import Sums, sums_of
+from mcucompile.kernels.dense_code import Block, DenseCode, Step, factors
+from mcucompile.kernels.kernel import Core, Layer
+from mcucompile.numerics import Int
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """An input, and what the sums of a block do with it."""
+
+    input: int
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DenseColumns(DenseCode):
+    """For weights that are powers of two, or signs.
+
+    Attributes:
+        high: how many more sums are in registers that Thumb can only add to.
+    """
+
+    high: int
+
+    def refusal(self, layer: Layer, core: Core) -> str | None:
+        """Refuse weights that are no powers of two."""
+        # A class with slots is made twice, and `super()` without arguments knows the first.
+        reason = DenseCode.refusal(self, layer, core)
+        magnitudes = np.abs(factors(sums_of(layer)))
+        return reason or ("needs power-of-two weights" if (magnitudes & (magnitudes - 1)).any() else None)
+
+    def blocks(self, sums: Sums) -> Iterator[Block]:
+        """Yield the outputs of each group, a few at a time, in parts of nearly the same size."""
+        values = factors(sums)
+        n_out, n_in = values.shape
+        of_group = n_out // sums.groups
+        parts = math.ceil(of_group / (self.sums + self.high))
+        for group in range(sums.groups):
+            for part in np.array_split(np.arange(group * of_group, (group + 1) * of_group), parts):
+                yield self._block(sums, int(part[0]), values[part], group * n_in)
+
+    def _block(self, sums: Sums, first: int, weights: Int, start: int) -> Block:
+        high, negated = self._places(weights)
+        signed = np.where(np.array(negated)[:, None], -weights, weights)
+        columns = tuple(column for i in range(weights.shape[1]) if (column := _column(start + i, signed[:, i])).steps)
+        return Block(first, len(weights), negated, high, columns, tuple(self._lines(columns, high, sums)))
+
+    def _places(self, weights: Int) -> tuple[tuple[bool, ...], tuple[bool, ...]]:
+        """Return which sums are high and which negated: high are those that are nearly always added to."""
+        balance = np.sign(weights).sum(axis=1)
+        count = max(len(weights) - self.sums, 0)
+        chosen = set(np.argsort(-np.abs(balance), kind="stable")[:count].tolist())
+        high = tuple(o in chosen for o in range(len(weights)))
+        return high, tuple(is_high and int(b) < 0 for is_high, b in zip(high, balance, strict=True))
+
+    def _lines(self, columns: tuple[Column, ...], high: tuple[bool, ...], sums: Sums) -> Iterator[str]:
+        assembly, format_ = self.assembly, sums.input
+        place = 0
+        unused = set(range(len(high)))
+        for column in columns:
+            while column.input - place >= assembly.reach(format_):
+                yield from assembly.move_pointer("x_0", assembly.reach(format_), format_)
+                place += assembly.reach(format_)
+            yield from assembly.load("v", "x_0", column.input - place, format_)
+            yield from _column_lines(assembly, column, high, unused)
+        yield from assembly.zero("v")
+        for k in sorted(unused):
+            yield assembly.move(f"sum_{k}", "v")
+
+
+def _column_lines(assembly: Assembly, column: Column, high: tuple[bool, ...], unused: set[int]) -> Iterator[str]:
+    negative = False
+    shifted = 0
+    for step in column.steps:
+        if assembly.shifts_operands:
+            shifted += step.shift
+        elif step.shift:
+            yield assembly.shift("v", step.shift)
+        signs = dict.fromkeys(step.plus, False) | dict.fromkeys(step.minus, True)
+        for k in [k for k in signs if not high[k]]:
+            minus = signs[k] != negative
+            if k in unused:
+                yield from assembly.start(f"sum_{k}", "v", minus=minus, shift=shifted)
+            else:
+                yield assembly.add(f"sum_{k}", "v", minus=minus, shift=shifted)
+        # A high register only adds: first those that need v as it is, then those that need it negated.
+        for sign in (negative, not negative):
+            of_sign = [k for k, minus in signs.items() if high[k] and minus == sign]
+            if of_sign and sign != negative:
+                yield assembly.negate("v")
+                negative = sign
+            for k in of_sign:
+                yield assembly.move(f"sum_{k}", "v") if k in unused else assembly.add(f"sum_{k}", "v", high=True)
+        unused.difference_update(signs)
+
+
+def _column(index: int, weights: Int) -> Column:
+    """Return what sums 0, 1, ... do with an input."""
+    exponents = [int(v).bit_length() - 1 for v in np.abs(weights)]
+    steps = []
+    shifted = 0
+    for exponent in sorted({e for e in exponents if e >= 0}):
+        chosen = [o for o, e in enumerate(exponents) if e == exponent]
+        plus = tuple(o for o in chosen if weights[o] > 0)
+        steps.append(Step(exponent - shifted, plus, tuple(o for o in chosen if weights[o] < 0)))
+        shifted = exponent
+    return Column(index, tuple(steps))
+
+
+_NAME, _TEMPLATE = "columns as code", "kernels/dense_columns.c.j2"
+# Registers left for sums, low and high, and bytes of an instruction.
+DENSE_COLUMNS = tuple(
+    DenseColumns(_NAME, "dense", _TEMPLATE, Assembly(core), sums, line_bytes, high)
+    for core, sums, high, line_bytes in (
+        ("host", 8, 0, 4.0),
+        ("rv32imac", 20, 0, 2.6),
+        ("rv32ec", 8, 0, 2.6),
+        ("cortex-m0", 5, 3, 2.0),
+        ("cortex-m4", 8, 0, 4.0),
+    )
+)
