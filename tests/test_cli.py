@@ -304,8 +304,12 @@ def test_bench_json_has_the_promised_keys(build, compiled):
     assert 0 < around < 200
     assert facts["least"] <= facts["instructions"] <= facts["most"]
     assert facts["inputs"] == 3
+    # A core takes at least a cycle for each instruction.
+    assert facts["cycles"] >= facts["instructions"]
+    assert facts["cycles"] > sum(layer["cycles"] for layer in layers) > 0
     out = succeed("bench", build, "--on", "unicorn", "--limit", "3").out
     assert f"{facts['instructions']:,} instructions per inference, mean of 3 inputs" in out
+    assert f"about {facts['cycles']:,} cycles" in out
     assert all(layer["name"] in out for layer in layers)
 
 

@@ -99,6 +99,36 @@ def test_counts_know_what_runs(tmp_path):
     assert (counts[1].layers[0], counts[1].layers[1]) == (counts[0].layers[0], counts[0].layers[1] + 7)
 
 
+# The boards' [cycles]: instructions between two layers' ends, how many they are and what they take.
+CYCLES = [
+    ("hifive1", "nop\\nnop", 2, 2),
+    ("hifive1", "mul a4, a4, a4", 1, 5),
+    ("hifive1", "lw a4, 0(sp)\\nlbu a4, 0(sp)\\nsb a4, -1(sp)", 3, 2 + 3 + 1),
+    ("hifive1", "div a4, a4, a4", 1, 33),
+    ("ch32v003", "lhu a4, 0(sp)\\nbeq zero, zero, 1f\\nnop\\n1: bne zero, zero, 1b", 3, 2 + 3 + 1),
+    ("microbit", "ldr r3, [sp]\\nmuls r3, r3\\npush {r0, r1, r2, r3}\\npop {r0, r1, r2, r3}", 4, 2 + 1 + 5 + 5),
+    ("microbit", "b 1f\\nnop\\n1: nop", 2, 3 + 1),
+    ("nucleo-f401re", "ldrd r2, r3, [sp]\\nsmlad r2, r2, r3, r3\\nbic r2, r2, r3\\nudiv r3, r3, r3", 4, 3 + 1 + 1 + 12),
+]
+
+
+@pytest.mark.parametrize(("board_name", "body", "instructions", "cycles"), CYCLES)
+def test_cycles_are_those_of_the_board(tmp_path, board_name, body, instructions, cycles):
+    board = load_board(board_name)
+    require_toolchain(board, "gcc")
+    clobbers = ': : : "a4", "memory"' if board.core.startswith("rv32") else ': : : "r2", "r3", "memory", "cc"'
+    counts = []
+    syntax = "" if board.core.startswith("rv32") else ".syntax unified\\n"
+    for out in ("", f'__asm__ volatile("{syntax}{body}" {clobbers});'):
+        elf = build_firmware(write_project(tmp_path, board, out=out), board, toolchain="gcc")
+        with open_emulator("unicorn", elf, board, layers=LAYERS) as link:
+            link.infer(bytes(16))
+            counts.append(link.counts())
+    assert counts[1].total - counts[0].total == instructions
+    assert counts[1].cycles[0] - counts[0].cycles[0] == cycles
+    assert counts[1].cycles[1][1] - counts[0].cycles[1][1] == cycles
+
+
 @pytest.mark.parametrize("emulator", OPEN)
 def test_counts_must_be_asked_for(emulator):
     board = load_board("hifive1")

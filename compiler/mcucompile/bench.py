@@ -1,13 +1,14 @@
-"""Counts the instructions of one inference in an emulator, layer by layer."""
+"""Counts the instructions of one inference in an emulator, layer by layer, and estimates its cycles."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from mcucompile.errors import ProjectError
-from mcucompile.ir import Array
+from mcucompile.ir import Array, Graph
 from mcucompile.project import Project, open_emulator
+from mcucompile.targets.counting import CountingLink, InstructionCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,7 @@ class LayerCount:
         name, op, kernel: as in the facts of `compile`.
         ops: weight operations of one inference.
         instructions: executed, with everything inside the layer; the mean over the inputs.
+        cycles: that they are estimated to take, None from an emulator that does not estimate them.
     """
 
     name: str
@@ -25,6 +27,7 @@ class LayerCount:
     kernel: str
     ops: int
     instructions: int
+    cycles: int | None = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ class Bench:
         inputs: how many inferences were counted.
         instructions: mean of one inference, calls between layers included.
         least, most: over the inputs.
+        cycles: estimated for one inference from the board's times, without waits for memory; None as of a layer.
         clock_hz: of the board.
         layers: in order.
     """
@@ -46,6 +50,7 @@ class Bench:
     instructions: int
     least: int
     most: int
+    cycles: int | None
     clock_hz: int
     layers: tuple[LayerCount, ...]
 
@@ -64,14 +69,12 @@ def bench_project(project: Project, emulator: str, codes: Array) -> Bench:
     if project.board.is_host:
         raise ProjectError(project.directory, "is built for the host", "compile for a board: --target hifive1")
     graph = project.graph
-    totals: list[int] = []
-    layers = np.zeros(len(graph.layers), dtype=np.int64)
     with open_emulator(project, emulator, project.functions) as link:
-        for code in codes:
-            link.infer(code.astype(graph.input.stored.dtype).tobytes(), digests=False)
-            counts = link.counts()
-            totals.append(counts.total)
-            layers += np.array(counts.layers)
+        counts = [_count(link, code, graph) for code in codes]
+    totals = [counted.total for counted in counts]
+    layers = np.mean([counted.layers for counted in counts], axis=0)
+    cycles = [counted.cycles for counted in counts if counted.cycles is not None]
+    of_layers = np.mean([each for _, each in cycles], axis=0) if cycles else [None] * len(layers)
     return Bench(
         board=project.board.name,
         emulator=emulator,
@@ -79,6 +82,7 @@ def bench_project(project: Project, emulator: str, codes: Array) -> Bench:
         instructions=round(sum(totals) / len(totals)),
         least=min(totals),
         most=max(totals),
+        cycles=_rounded(np.mean([total for total, _ in cycles]) if cycles else None),
         clock_hz=project.board.clock_hz,
         layers=tuple(
             LayerCount(
@@ -86,8 +90,18 @@ def bench_project(project: Project, emulator: str, codes: Array) -> Bench:
                 op=op.kind,
                 kernel=kernel,
                 ops=op.operations(*graph.shapes_of(op)),
-                instructions=round(int(count) / len(totals)),
+                instructions=round(float(count)),
+                cycles=_rounded(estimate),
             )
-            for op, kernel, count in zip(graph.layers, project.kernels, layers, strict=True)
+            for op, kernel, count, estimate in zip(graph.layers, project.kernels, layers, of_layers, strict=True)
         ),
     )
+
+
+def _count(link: CountingLink, code: Array, graph: Graph) -> InstructionCounts:
+    link.infer(code.astype(graph.input.stored.dtype).tobytes(), digests=False)
+    return link.counts()
+
+
+def _rounded(value: np.floating[Any] | None) -> int | None:
+    return None if value is None else round(float(value))

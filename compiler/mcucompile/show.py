@@ -230,7 +230,8 @@ def bench(result: Bench) -> None:
     """Print instruction counts."""
     console = _console()
     title = f"instructions on {result.board} ({result.emulator})"
-    table = _table(title, ("layer", "operator", "kernel"), ("weight ops", "instructions", "per weight op"))
+    figures = ("weight ops", "instructions", "per weight op", *(["cycles"] if result.cycles is not None else []))
+    table = _table(title, ("layer", "operator", "kernel"), figures)
     for layer in result.layers:
         table.add_row(
             layer.name,
@@ -239,10 +240,15 @@ def bench(result: Bench) -> None:
             f"{layer.ops:,}" if layer.ops else "",
             f"{layer.instructions:,}",
             f"{layer.instructions / layer.ops:.2f}" if layer.ops else "",
+            *([] if layer.cycles is None else [f"{layer.cycles:,}"]),
         )
     console.print(table)
     spread = "" if result.least == result.most else f" ({result.least:,} to {result.most:,})"
     console.print(f"{result.instructions:,} instructions per inference, mean of {result.inputs} inputs{spread}")
+    if result.cycles is not None:
+        milliseconds = 1000 * result.cycles / result.clock_hz
+        clock = f"{milliseconds:,.3g} ms at {result.clock_hz / 1e6:g} MHz"
+        console.print(f"about {result.cycles:,} cycles, {clock}, if no memory ever waits")
 
 
 def flashed(command: Sequence[str], *, dry_run: bool) -> None:

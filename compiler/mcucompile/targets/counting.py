@@ -8,7 +8,7 @@ An emulator executes basic blocks: a block's instructions count when the block i
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from mcucompile.errors import LinkError
 from mcucompile.targets.link import Inference, Link, Port
@@ -20,10 +20,18 @@ _DIGEST_FUNCTIONS = ("mcu_link_observe_layer", "mcu_link_crc32", "mcu_port_cycle
 
 @dataclass(frozen=True, slots=True)
 class InstructionCounts:
-    """Executed instructions of one inference: in all, and of each layer in the order asked for."""
+    """Executed instructions of one inference, and the cycles that they are estimated to take.
+
+    Attributes:
+        total: instructions in all.
+        layers: instructions of each layer, in the order asked for.
+        cycles: of the inference, and of each layer; None from an emulator that does not estimate them.
+    """
 
     total: int
     layers: tuple[int, ...]
+    # Only one of the emulators estimates them, and both count the same.
+    cycles: tuple[int, tuple[int, ...]] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,21 +98,31 @@ class BlockCounter:
     Args:
         plan: where to count.
         image: the firmware, whose code does not change.
+        block_cycles: returns the cycles of half words of code at an address, a branch at its end not taken.
+        taken_cycles: what a branch takes more if it is taken.
 
     Attributes:
         finished: the counts of the last complete inference.
     """
 
-    def __init__(self, plan: CountingPlan, image: Image) -> None:
+    def __init__(
+        self, plan: CountingPlan, image: Image, block_cycles: Callable[[tuple[int, ...], int], int], taken_cycles: int
+    ) -> None:
         self.finished: InstructionCounts | None = None
         self._plan = plan
         self._image = image
-        self._blocks: dict[tuple[int, int], int] = {}
+        self._block_cycles = block_cycles
+        self._taken_cycles = taken_cycles
+        # Instructions and cycles.
+        self._blocks: dict[tuple[int, int], tuple[int, int]] = {}
+        # Where the last block ends.
+        self._end = 0
         self._layers = {address: index for index, address in enumerate(plan.layers)}
         self._marks = {plan.begin, plan.end, *plan.layers}
         self._counting = False
         self._layer = -1  # before the first layer, and where there is none
         self._counts = [0] * (len(plan.layers) + 1)  # the last is what no layer has
+        self._cycles = [0] * (len(plan.layers) + 1)
 
     def on_block(self, _engine: object, address: int, size: int, _data: object) -> None:
         """Be told that the `size` bytes of code at `address` run now."""
@@ -112,28 +130,34 @@ class BlockCounter:
             self._on_mark(address)
         if self._counting:
             block = (address, size)
-            instructions = self._blocks.get(block)
-            if instructions is None:
-                instructions = self._blocks[block] = self._instructions(address, size)
-            self._counts[self._layer] += instructions
+            counted = self._blocks.get(block)
+            if counted is None:
+                counted = self._blocks[block] = self._count(address, size)
+            self._counts[self._layer] += counted[0]
+            self._cycles[self._layer] += counted[1] + (self._taken_cycles if address != self._end else 0)
+            self._end = address + size
 
     def _on_mark(self, address: int) -> None:
         if address == self._plan.begin:
             self._counting = True
             self._layer = -1
             self._counts = [0] * len(self._counts)
+            self._cycles = [0] * len(self._counts)
+            self._end = address
         elif address == self._plan.end and self._counting:
             self._counting = False
-            self.finished = InstructionCounts(sum(self._counts), tuple(self._counts[:-1]))
+            cycles = (sum(self._cycles), tuple(self._cycles[:-1]))
+            self.finished = InstructionCounts(sum(self._counts), tuple(self._counts[:-1]), cycles)
         else:
             self._layer = self._layers.get(address, self._layer)
 
-    def _instructions(self, address: int, size: int) -> int:
+    def _count(self, address: int, size: int) -> tuple[int, int]:
+        """Return the instructions and cycles of a block."""
         if any(function.start <= address < function.end for function in self._plan.excluded):
-            return 0
+            return 0, 0
         code = self._image.code(address, size)
         count = offset = 0
         while offset < size:
             offset += self._image.instruction_bytes(code[offset // 2])
             count += 1
-        return count
+        return count, self._block_cycles(code, address)

@@ -18,12 +18,11 @@ import capstone
 from mcucompile.errors import LinkError, ToolError
 from mcucompile.targets.boards import Board, Unicorn
 from mcucompile.targets.counting import BlockCounter, CountingLink, plan_counting
+from mcucompile.targets.cycles import DIVIDE, MULTIPLY, block_cycles
 from mcucompile.targets.symbols import Image, load_image
 
 _PAGE_BYTES = 4096
 
-# Multiply and divide instructions of RV32M, Thumb and the DSP extension.
-_MULTIPLY = re.compile(r"mul|div|rem|mla|mls|smla|smls|smm|smu|umla|umul|umaal")
 # x16 .. x31, which RV32E has not.
 _UPPER_REGISTERS = re.compile(r"\b(?:a[67]|s[2-9]|s1[01]|t[3-6])\b")
 
@@ -69,13 +68,23 @@ def open_unicorn(
             "pip install 'mcucompile[toolchain]'",
         )
     image = load_image(elf)
-    counter = None if layers is None else BlockCounter(plan_counting(image, layers), image)
+    counter = None if layers is None else _counter(board, image, layers)
     port = UnicornPort(board, board.unicorn, image, no_multiply=no_multiply, time_limit_s=time_limit_s, counter=counter)
     yield CountingLink(
         port,
         name=f"unicorn ({board.name})",
         describe_address=image.describe_address,
         read_counts=None if counter is None else lambda: counter.finished,
+    )
+
+
+def _counter(board: Board, image: Image, layers: tuple[str, ...]) -> BlockCounter:
+    disassembler = _disassembler(board)
+    return BlockCounter(
+        plan_counting(image, layers),
+        image,
+        lambda code, address: block_cycles(disassembler, code, address, board.cycles),
+        board.cycles.branch_taken - board.cycles.branch_not_taken,
     )
 
 
@@ -188,7 +197,7 @@ class UnicornPort:
 
     def _inspector(self, board: Board, no_multiply: bool, stop: Callable[[str], None]) -> Callable[..., None]:
         """Return a hook that looks at every block once, before it runs for the first time."""
-        disassembler = self._core.disassembler()
+        disassembler = _disassembler(board)
         has_multiply = board.has_multiplier and not no_multiply
         has_upper_registers = board.core != "rv32ec"
 
@@ -196,7 +205,7 @@ class UnicornPort:
             code = bytes(engine.mem_read(block.pc, block.size))
             for address, _, mnemonic, operands in disassembler.disasm_lite(code, block.pc):
                 text = f"{mnemonic} {operands}".strip()
-                multiplies = not has_multiply and _MULTIPLY.match(mnemonic)
+                multiplies = not has_multiply and (MULTIPLY.match(mnemonic) or DIVIDE.match(mnemonic))
                 if multiplies or (not has_upper_registers and _UPPER_REGISTERS.search(operands)):
                     stop(f"'{text}' at {self._image.describe_address(address)} is no instruction of this core")
 
@@ -261,14 +270,15 @@ class _Core:
         """Return the address of the instruction that runs next."""
         return int(self.engine.reg_read(self._pc_register)) & ~1
 
-    def disassembler(self) -> capstone.Cs:
-        """Return a disassembler for the core, which passes over what is no instruction."""
-        if self._is_riscv:
-            disassembler = capstone.Cs(capstone.CS_ARCH_RISCV, capstone.CS_MODE_RISCV32 | capstone.CS_MODE_RISCVC)
-        else:
-            disassembler = capstone.Cs(capstone.CS_ARCH_ARM, capstone.CS_MODE_THUMB | capstone.CS_MODE_MCLASS)
-        disassembler.skipdata = True
-        return disassembler
+
+def _disassembler(board: Board) -> capstone.Cs:
+    """Return a disassembler for the core, which passes over what is no instruction."""
+    if board.core.startswith("rv32"):
+        disassembler = capstone.Cs(capstone.CS_ARCH_RISCV, capstone.CS_MODE_RISCV32 | capstone.CS_MODE_RISCVC)
+    else:
+        disassembler = capstone.Cs(capstone.CS_ARCH_ARM, capstone.CS_MODE_THUMB | capstone.CS_MODE_MCLASS)
+    disassembler.skipdata = True
+    return disassembler
 
 
 def _pages(size: int) -> int:
