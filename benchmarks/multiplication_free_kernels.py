@@ -40,11 +40,11 @@ INPUTS = 2
 
 # Layer, weights, similarity, kernel.
 CASES = (
-    ("fc 64->16", "log3", "dot", "columns as code"),
-    ("fc 64->16", "log4", "dot", "columns as code"),
-    ("fc 64->16", "dlq3", "dot", "rows as code"),
-    ("fc 64->16", "dlq4", "dot", "rows as code"),
-    ("fc 64->16", "int4", "dot", "rows as code"),
+    ("fc 64->16", "log3", "dot", "column code"),
+    ("fc 64->16", "log4", "dot", "column code"),
+    ("fc 64->16", "dlq3", "dot", "row code"),
+    ("fc 64->16", "dlq4", "dot", "row code"),
+    ("fc 64->16", "int4", "dot", "row code"),
     ("conv 3x3 16x16x32->32", "int4", "dot", "planes"),
     ("conv 3x3 16x16x32->32", "int8", "ternary", "planes"),
     ("conv 3x3 16x16x32->32", "int8", "dot", "planes"),

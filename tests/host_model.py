@@ -32,10 +32,18 @@ int main(void)
 """
 
 
-def plan_model(graph: Graph, *, has_multiplier: bool, streamed: bool = False) -> Model:
-    """Plan an integer graph with a fixed digest; streamed: row by row wherever that saves memory."""
+def plan_model(graph: Graph, *, has_multiplier: bool, streamed: bool = False, optimize: str = "size") -> Model:
+    """Plan an integer graph with a fixed digest.
+
+    Args:
+        graph: of integers.
+        has_multiplier: and the build may use it.
+        streamed: row by row wherever that saves memory.
+        optimize: as of `select_kernels`: the small kernels are the plain ones, the others have tests of their own.
+    """
     arena = plan_arena(graph, choose_streams(graph) if streamed else ())
-    return Model(graph, select_kernels(graph, Core(has_multiplier)), arena, bytes(range(16)), not has_multiplier)
+    planned = select_kernels(graph, Core(has_multiplier), optimize=optimize)
+    return Model(graph, planned, arena, bytes(range(16)), not has_multiplier)
 
 
 def build_model(model: Model, directory: Path, *, compiler: str = "gcc", flags: tuple[str, ...] = ("-O2",)) -> Path:

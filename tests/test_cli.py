@@ -271,7 +271,8 @@ def change_weight_in_elf(project):
     [(change_weight_in_c, "host", "unicorn"), (change_weight_in_elf, "unicorn", "host")],
     ids=["C", "ELF"],
 )
-def test_one_changed_weight_ends_with_1_and_its_layer_is_named(copy, change, spoiled, whole):
+def test_one_changed_weight_ends_with_1_and_its_layer_is_named(tmp_path, change, spoiled, whole):
+    copy = compile_digits(tmp_path / "project", "--weights", "dlq4", "--no-multiply", "--kernels", "fc2=bins")
     change(copy)
     outcome = run("verify", copy, "--on", spoiled, "--json")
     facts = outcome.json

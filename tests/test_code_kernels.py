@@ -19,7 +19,7 @@ from mcucompile.targets.boards import load_board
 
 BOARDS = ("ch32v003", "hifive1", "microbit", "nucleo-f401re")
 CORES = ("rv32ec", "rv32imac", "cortex-m0", "cortex-m4")
-SUITED = {"columns as code": ("log3", "log4", "ternary"), "rows as code": ("dlq3", "dlq4", "int4", "int8", "log4")}
+SUITED = {"column code": ("log3", "log4", "ternary"), "row code": ("dlq3", "dlq4", "int4", "int8", "log4")}
 
 
 def _weight(n_out: int, n_in: int, weights: str) -> Array:
@@ -64,10 +64,10 @@ def test_the_c_of_every_core(core: str, kernel: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kernel", "weights", "n_out", "n_in", "signed"),
     [
-        ("columns as code", "log4", 13, 70, True),
-        ("columns as code", "log3", 2, 2100, False),
-        ("rows as code", "dlq4", 5, 70, True),
-        ("rows as code", "dlq3", 1, 2100, False),
+        ("column code", "log4", 13, 70, True),
+        ("column code", "log3", 2, 2100, False),
+        ("row code", "dlq4", 5, 70, True),
+        ("row code", "dlq3", 1, 2100, False),
     ],
 )
 @pytest.mark.parametrize("board", BOARDS)
@@ -94,7 +94,7 @@ def test_a_convolution_takes_its_windows_to_code(tmp_path: Path) -> None:
             Core(has_multiplier=False, name="cortex-m0"),
             kernel,
         )
-        for kernel, weights in (("columns as code", "log3"), ("rows as code", "dlq4"))
+        for kernel, weights in (("column code", "log3"), ("row code", "dlq4"))
     ]
     program = build_models(models, tmp_path, flags=("-O0", *SANITIZERS))
     for number, model in enumerate(models):
@@ -123,7 +123,7 @@ def test_links_make_the_same_values() -> None:
 
 def test_speed_takes_code_and_size_does_not() -> None:
     core = Core(has_multiplier=False, name="rv32ec")
-    for weights, plain, code in (("dlq4", "bins", "rows as code"), ("log3", "shift", "columns as code")):
+    for weights, plain, code in (("dlq4", "bins", "row code"), ("log3", "shift", "column code")):
         graph = layer_graph(_weight(16, 64, weights), weights)
         assert select_kernels(graph, core, optimize="speed")[-1].kernel.name == code
         assert select_kernels(graph, core, optimize="size")[-1].kernel.name == plain

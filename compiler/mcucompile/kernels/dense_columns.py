@@ -119,7 +119,7 @@ def _column(index: int, weights: Int) -> Column:
     return Column(index, tuple(steps))
 
 
-_NAME, _TEMPLATE = "columns as code", "kernels/dense_columns.c.j2"
+_NAME, _TEMPLATE = "column code", "kernels/dense_columns.c.j2"
 # Registers left for sums, low and high, and bytes of an instruction.
 DENSE_COLUMNS = tuple(
     DenseColumns(_NAME, "dense", _TEMPLATE, Assembly(core), sums, line_bytes, high)

@@ -200,7 +200,7 @@ def _possible_links(values: tuple[int, ...], spacing: int) -> Iterator[Link]:
                     yield Link(value, following, shift, sign, rest, gain)
 
 
-_NAME, _TEMPLATE = "rows as code", "kernels/dense_rows.c.j2"
+_NAME, _TEMPLATE = "row code", "kernels/dense_rows.c.j2"
 # Registers left for partial sums and pointers, and bytes of an instruction.
 DENSE_ROWS = tuple(
     DenseRows(_NAME, "dense", _TEMPLATE, Assembly(core), sums, line_bytes, pointers)

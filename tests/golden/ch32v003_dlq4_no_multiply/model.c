@@ -101,7 +101,7 @@ static MCU_NOINLINE void small_features_node(const uint8_t *x, uint8_t *y)
     }
 }
 
-/* h_node: dense 16 -> 6, S = sum x * w; Decimal LogQuant: 2^4 fractional exponents (R = 4, layer scale 2^-1); uint8 x 1 -> uint8 x 0.5; kernel 'rows as code' */
+/* h_node: dense 16 -> 6, S = sum x * w; Decimal LogQuant: 2^4 fractional exponents (R = 4, layer scale 2^-1); uint8 x 1 -> uint8 x 0.5; kernel 'row code' */
 static MCU_NOINLINE void small_h_node(const uint8_t *x, uint8_t *y)
 {
     {
@@ -940,7 +940,7 @@ sum_0 = sum_1 = sum_2 = sum_3 = sum_4 = t;
     }
 }
 
-/* y_node: dense 6 -> 4, S = sum x * w; Decimal LogQuant: 2^4 fractional exponents (R = 4, layer scale 2^-1); uint8 x 0.5 -> int32 x 0.002083; kernel 'rows as code' */
+/* y_node: dense 6 -> 4, S = sum x * w; Decimal LogQuant: 2^4 fractional exponents (R = 4, layer scale 2^-1); uint8 x 0.5 -> int32 x 0.002083; kernel 'row code' */
 static MCU_NOINLINE void small_y_node(const uint8_t *x, int32_t *y)
 {
     {

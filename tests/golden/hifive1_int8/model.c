@@ -99,7 +99,7 @@ static MCU_NOINLINE void small_features_node(const uint8_t *x, uint8_t *y)
     }
 }
 
-/* h_node: dense 16 -> 6, S = sum x * w; 8-bit integers, one scale per output channel; uint8 x 1 -> uint8 x 0.4866; kernel 'rows as code' */
+/* h_node: dense 16 -> 6, S = sum x * w; 8-bit integers, one scale per output channel; uint8 x 1 -> uint8 x 0.4866; kernel 'row code' */
 static MCU_NOINLINE void small_h_node(const uint8_t *x, uint8_t *y)
 {
     {
