@@ -22,6 +22,7 @@ from mcucompile.kernels import KERNELS, Core
 from mcucompile.measure import measure
 from mcucompile.ops import Conv, Dense
 from mcucompile.ops.window import Window
+from mcucompile.passes import simplify
 from mcucompile.plan import plan_arena, select_kernels
 from mcucompile.quantize import parse_weights, quantize
 from mcucompile.targets.boards import Board, load_board
@@ -70,7 +71,8 @@ def layer_graph(shape: str, similarity: str, weights: str) -> Graph:
         op = Dense(weight=weight.astype(np.float32), **fields)
     else:
         op = Conv(weight=weight.astype(np.float32), window=window, groups=groups, **fields)
-    real = build_graph("net", (Tensor("x", size),), ("y",), (op,), SOURCE)
+    # Trigonometric layers read angles of a certain step: the pass lets an affine layer make them.
+    real = simplify(build_graph("net", (Tensor("x", size),), ("y",), (op,), SOURCE))
     ends = {"binary": (-1, 1), "trig": (0, 1.5)}.get(similarity, (0, 1))
     samples = random.uniform(*ends, (8, *size)).astype(np.float32)
     return quantize(real, calibrate(real, samples), parse_weights(weights, real), 2)

@@ -1,6 +1,8 @@
 """Counts the instructions of one inference in an emulator, layer by layer, and estimates its cycles."""
 
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ from mcucompile.errors import ProjectError
 from mcucompile.ir import Array, Graph
 from mcucompile.project import Project, open_emulator
 from mcucompile.targets.counting import CountingLink, InstructionCounts
+from mcucompile.tune import Candidate
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,8 @@ class LayerCount:
         ops: weight operations of one inference.
         instructions: executed, with everything inside the layer; the mean over the inputs.
         cycles: that they are estimated to take, None from an emulator that does not estimate them.
+        plain_kernel, plain_instructions: the first kernel of the table that applies, and what it takes; None if it
+            was not counted.
     """
 
     name: str
@@ -28,6 +33,8 @@ class LayerCount:
     ops: int
     instructions: int
     cycles: int | None = field(compare=False)
+    plain_kernel: str | None = None
+    plain_instructions: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +61,17 @@ class Bench:
     clock_hz: int
     layers: tuple[LayerCount, ...]
 
+    @property
+    def kernels(self) -> dict[str, int]:
+        """Instructions by kernel, the most first."""
+        totals: Counter[str] = Counter()
+        for layer in self.layers:
+            totals[layer.kernel] += layer.instructions
+        return dict(totals.most_common())
+
     def facts(self) -> dict[str, Any]:
         """Return everything as plain values."""
-        plain = {name: getattr(self, name) for name in self.__slots__}
-        return plain | {"layers": [{name: getattr(c, name) for name in c.__slots__} for c in self.layers]}
+        return asdict(self) | {"kernels": self.kernels}
 
 
 def bench_project(project: Project, emulator: str, codes: Array) -> Bench:
@@ -96,6 +110,15 @@ def bench_project(project: Project, emulator: str, codes: Array) -> Bench:
             for op, kernel, count, estimate in zip(graph.layers, project.kernels, layers, of_layers, strict=True)
         ),
     )
+
+
+def beside_plain(result: Bench, plain: Sequence[Candidate]) -> Bench:
+    """Return the counts with those of plain kernels beside them, one for each layer."""
+    layers = tuple(
+        replace(layer, plain_kernel=each.kernel, plain_instructions=each.instructions)
+        for layer, each in zip(result.layers, plain, strict=True)
+    )
+    return replace(result, layers=layers)
 
 
 def _count(link: CountingLink, code: Array, graph: Graph) -> InstructionCounts:

@@ -10,18 +10,20 @@ import click
 import numpy as np
 
 from mcucompile import __version__, show
-from mcucompile.bench import bench_project
+from mcucompile.bench import bench_project, beside_plain
 from mcucompile.calibrate import as_codes, as_samples
 from mcucompile.data import load_array, load_labels
 from mcucompile.driver import OPTIMIZE, STREAMING, analyze_model, compile_model
 from mcucompile.encodings import ENCODINGS
 from mcucompile.errors import UserError
 from mcucompile.ir import Array
+from mcucompile.output import write_files
 from mcucompile.project import EMULATORS, Project, choose_emulator, devices, load_project
 from mcucompile.reference import load_samples
 from mcucompile.report import FACTS_REPORT, PAGE_FILE, write_report
 from mcucompile.targets.boards import list_boards, load_board
 from mcucompile.targets.flash import flash_project
+from mcucompile.tune import KERNELS_FILE, count_plain, tune
 from mcucompile.verify import verify_devices
 
 _INTERNAL_FAULT = 70
@@ -59,6 +61,16 @@ def cli() -> None:
 
     `mcucompile MODEL --target BOARD` is short for `mcucompile compile MODEL --target BOARD`.
     """
+
+
+def _kernels(text: str) -> str:
+    """Return a choice of kernels, read from a file if the text is @FILE."""
+    if not text.startswith("@"):
+        return text
+    try:
+        return Path(text[1:]).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--kernels {text}", "cannot be read", "give @ and the file of `bench --tune`") from error
 
 
 def _model_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -100,7 +112,8 @@ def _model_options(command: Callable[..., None]) -> Callable[..., None]:
             "--kernels",
             default="",
             metavar="SPEC",
-            help="Kernels of layers instead of the cheapest: fc1=bins,conv1=multiply. All give the same bits.",
+            callback=lambda _context, _option, text: _kernels(text),
+            help="Kernels of layers instead of the cheapest: fc1=bins,conv1=multiply, or @FILE with such a text.",
         ),
         click.option(
             "--optimize",
@@ -227,19 +240,34 @@ def verify(
 @click.option("--on", type=click.Choice(["emulator", *EMULATORS]), default="emulator", show_default=True)
 @click.option("--inputs", metavar="FILE", help="Inputs, .npy or .npz; default: a few calibration samples.")
 @click.option("--limit", type=click.IntRange(min=1), default=16, show_default=True, help="Use the first inputs only.")
+@click.option("--plain", is_flag=True, help="Also build and count each layer's plain kernel.")
+@click.option("--tune", "tunes", is_flag=True, help="Measure every kernel of each layer; write DIRECTORY/kernels.txt.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
-def bench(directory: Path, on: str, inputs: str | None, limit: int, as_json: bool) -> None:
-    """Count the instructions of one inference, exactly, in all and for each layer."""
+def bench(directory: Path, on: str, inputs: str | None, limit: int, plain: bool, tunes: bool, as_json: bool) -> None:
+    """Count the instructions of one inference, exactly, in all and for each layer.
+
+    With --tune, kernels are chosen by what they really take: compile again with --kernels @DIRECTORY/kernels.txt.
+    """
     project = load_project(directory)
     codes = load_samples(directory) if inputs is None else _input_codes(project, inputs)
+    codes = codes[:limit]
     emulator = _emulator(project, on)
+    tuning = None
     with show.progress(quiet=as_json) as progress:
         progress(f"counting in {emulator}")
-        result = bench_project(project, emulator, codes[:limit])
+        result = bench_project(project, emulator, codes)
+        if plain:
+            progress("counting plain kernels")
+            result = beside_plain(result, count_plain(project, codes))
+        if tunes:
+            tuning = tune(project, codes, progress=progress)
+            write_files(directory, {KERNELS_FILE: tuning.kernels + "\n"})
     if as_json:
-        show.json_text(result.facts())
-    else:
-        show.bench(result)
+        show.json_text(result.facts() | ({} if tuning is None else {"tuning": tuning.facts()}))
+        return
+    show.bench(result)
+    if tuning is not None:
+        show.tuning(tuning, directory / KERNELS_FILE)
 
 
 @cli.command(epilog="Example: mcucompile report build --on emulator")

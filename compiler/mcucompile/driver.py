@@ -20,7 +20,7 @@ from mcucompile.emit import Model, emit_model, headers, render
 from mcucompile.errors import ModelError, UserError
 from mcucompile.frontends.onnx import load_onnx
 from mcucompile.ir import Array, Graph
-from mcucompile.kernels import Core, Kernel
+from mcucompile.kernels import Kernel
 from mcucompile.ops import IntegerConv, IntegerDense, activation_method, weights_of
 from mcucompile.output import put_in_place, scratch_directory, write_files
 from mcucompile.passes import simplify
@@ -35,7 +35,7 @@ from mcucompile.plan import (
     plan_arena,
     select_kernels,
 )
-from mcucompile.project import BOARD_FILE, FACTS_FILE, MANIFEST
+from mcucompile.project import BOARD_FILE, FACTS_FILE, MANIFEST, core_of
 from mcucompile.quantize import parse_activation_methods, parse_activations, parse_weights, quantize
 from mcucompile.resources import resource_dir
 from mcucompile.statistics import LayerStatistics, Statistics
@@ -336,7 +336,7 @@ def _plans(quantized: Quantized, board: Board, options: Options) -> Iterator[Com
 def _plan(quantized: Quantized, board: Board, options: Options, arena: Arena) -> Compiled:
     """Choose kernels whose scratch the RAM has room for beside the arena."""
     graph = quantized.graph
-    core = Core(board.has_multiplier and not options.no_multiply, board.core)
+    core = core_of(board, no_multiply=options.no_multiply)
     ram_bytes = board.memory.ram_bytes
     room = ram_bytes - _static_ram(graph, arena) - _FIRMWARE_STACK - _streamed_stack(arena) if ram_bytes else None
     layers = select_kernels(graph, core, parse_kernels(options.kernels, graph), options.optimize, room)

@@ -13,6 +13,7 @@ from mcucompile import reference
 from mcucompile.emit import layer_names
 from mcucompile.errors import BoardError, ProjectError, ToolError
 from mcucompile.ir import Graph
+from mcucompile.kernels import Core
 from mcucompile.targets.boards import Board, board_from, load_board
 from mcucompile.targets.counting import CountingLink
 from mcucompile.targets.firmware import firmware_files
@@ -96,6 +97,16 @@ def load_project(directory: Path) -> Project:
     except BoardError as error:
         raise ProjectError(error.where, error.problem, _AGAIN) from error
     return Project(directory, reference.load(directory), board, manifest)
+
+
+def core_of(board: Board, *, no_multiply: bool) -> Core:
+    """Return what kernels must know of a board's CPU.
+
+    Args:
+        board: with its core.
+        no_multiply: the build is not allowed to multiply.
+    """
+    return Core(board.has_multiplier and not no_multiply, board.core, max(board.cycles.multiply, 1))
 
 
 def load_facts(directory: Path) -> Any:

@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -24,6 +25,7 @@ from mcucompile.project import Project
 from mcucompile.similarities import SIMILARITIES
 from mcucompile.targets.boards import Board
 from mcucompile.targets.flash import runner_names
+from mcucompile.tune import Tuning
 from mcucompile.verify import Verification
 
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -230,25 +232,57 @@ def bench(result: Bench) -> None:
     """Print instruction counts."""
     console = _console()
     title = f"instructions on {result.board} ({result.emulator})"
-    figures = ("weight ops", "instructions", "per weight op", *(["cycles"] if result.cycles is not None else []))
-    table = _table(title, ("layer", "operator", "kernel"), figures)
+    has_cycles = result.cycles is not None
+    plain = [layer.plain_instructions for layer in result.layers if layer.plain_instructions is not None]
+    more = (*(["cycles"] if has_cycles else []), *(["plain", "ratio"] if plain else []))
+    # In 80 columns there is room for the operator or for the plain kernel.
+    left = ("layer", "kernel") if plain else ("layer", "operator", "kernel")
+    operations = "ops" if plain else "weight ops"
+    table = _table(title, left, (operations, "instructions", f"per {operations[:-1]}", *more))
     for layer in result.layers:
         table.add_row(
             layer.name,
-            layer.op.replace("_", " "),
+            *([] if plain else [layer.op.replace("_", " ")]),
             layer.kernel,
             f"{layer.ops:,}" if layer.ops else "",
             f"{layer.instructions:,}",
             f"{layer.instructions / layer.ops:.2f}" if layer.ops else "",
             *([] if layer.cycles is None else [f"{layer.cycles:,}"]),
+            *([] if layer.plain_instructions is None else _beside(layer.instructions, layer.plain_instructions)),
         )
     console.print(table)
     spread = "" if result.least == result.most else f" ({result.least:,} to {result.most:,})"
     console.print(f"{result.instructions:,} instructions per inference, mean of {result.inputs} inputs{spread}")
+    shares = (f"{kernel} {100 * count / result.instructions:.0f} %" for kernel, count in result.kernels.items())
+    console.print(f"by kernel: {', '.join(shares)}")
+    if plain:
+        own = sum(layer.instructions for layer in result.layers)
+        console.print(f"plain kernels take {sum(plain):,}, {sum(plain) / max(own, 1):.2f} times as many")
     if result.cycles is not None:
         milliseconds = 1000 * result.cycles / result.clock_hz
         clock = f"{milliseconds:,.3g} ms at {result.clock_hz / 1e6:g} MHz"
         console.print(f"about {result.cycles:,} cycles, {clock}, if no memory ever waits")
+
+
+def _beside(instructions: int, plain: int) -> tuple[str, str]:
+    return f"{plain:,}", f"{plain / max(instructions, 1):.2f}"
+
+
+def tuning(result: Tuning, path: Path) -> None:
+    """Print what each kernel takes and which is chosen."""
+    console = _console()
+    title = f"kernels measured on {result.board}, chosen for {result.optimize}"
+    figures = ("instructions", "cycles", "flash", "scratch")
+    table = _table(title, ("layer", "kernel", ""), figures)
+    for layer in result.layers:
+        for number, each in enumerate(layer.candidates):
+            marks = {layer.planned: "has", layer.chosen: "chosen"}
+            sizes = (each.instructions, each.cycles, each.flash_bytes, each.stack_bytes)
+            name = "" if number else layer.name
+            table.add_row(name, each.kernel, marks.get(each.kernel, ""), *(f"{size:,}" for size in sizes))
+    console.print(table)
+    changed = sum(layer.chosen != layer.planned for layer in result.layers)
+    console.print(f"{changed} of {len(result.layers)} choices differ; compile again with --kernels @{path}")
 
 
 def flashed(command: Sequence[str], *, dry_run: bool) -> None:

@@ -1,6 +1,6 @@
 """The table of kernels. Adding one: a file here, a template, one line below.
 
-Kernels of one operator kind compete on cost; all give the same bits.
+Kernels of one operator kind compete on cost; all give the same bits. The plain ones come first.
 """
 
 from mcucompile.kernels.absolute_differences import AbsoluteDifferences
@@ -54,8 +54,8 @@ KERNELS: tuple[Kernel, ...] = (
         for kernel in _SUMS
     ),
     *(Tiles(name, kind, "kernels/tiles.c.j2", sums) for name, sums in _TILES for kind in ("dense", "conv")),
-    FOUR_VIEW_UNROLLED,
     *PLAIN_KERNELS,
+    FOUR_VIEW_UNROLLED,
     *WINDOW_KERNELS,
     *MOVEMENT_KERNELS,
     *ELEMENTWISE_KERNELS,

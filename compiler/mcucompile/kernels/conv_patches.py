@@ -28,15 +28,16 @@ class ConvPatches(Kernel):
         """Refuse what the inner kernel refuses."""
         return self.sums.refusal(layer, core)
 
-    def cost(self, layer: Layer) -> Cost:
+    def cost(self, layer: Layer, core: Core) -> Cost:
         """Every output pixel takes a patch and the sums over it; the patch is on the stack."""
         op = conv_of(layer)
-        inner = self.sums.cost(layer)
+        inner = self.sums.cost(layer, core)
         values = 0 if _reads_in_place(op) else _patch_values(op)
         pixels = math.prod(layer.output_shape[:3])
         return replace(
             inner,
             instructions=pixels * (inner.instructions + _PER_VALUE * values + _PER_PIXEL),
+            waits=pixels * inner.waits,
             stack_bytes=inner.stack_bytes + values * layer.formats[0].item_bytes,
         )
 

@@ -106,7 +106,7 @@ class ConvPlanes(Kernel):
         }
         return next((reason for reason, refuses in reasons.items() if refuses), None)
 
-    def cost(self, layer: Layer) -> Cost:
+    def cost(self, layer: Layer, core: Core) -> Cost:  # noqa: ARG002 - it is for one core
         """Count the table's words, its rows and what is done for each output."""
         plan = self._plan(layer)
         op, layout, count = conv_of(layer), plan.layout, self.instructions

@@ -43,7 +43,7 @@ class DenseBins(Kernel):
             return "a weight has no positive counterpart"
         return None if codes <= _MAX_CODES else f"{codes} distinct weights need too many bins"
 
-    def cost(self, layer: Layer) -> Cost:
+    def cost(self, layer: Layer, core: Core) -> Cost:
         """Nine instructions for each weight; clearing, folding and combining the bins for each output."""
         weights = sums_of(layer).weights
         bins = len(weights.code_values)

@@ -79,7 +79,7 @@ class DenseCode(Kernel):
         count = int(np.count_nonzero(factors(sums)))
         return f"{count} weights would make too much code" if count > _MAX_WEIGHTS else None
 
-    def cost(self, layer: Layer) -> Cost:
+    def cost(self, layer: Layer, core: Core) -> Cost:  # noqa: ARG002 - it is for one core
         """Count the instructions."""
         sums = sums_of(layer)
         lines = sum(len(block.lines) + sum(block.negated) for block in self.blocks(sums))

@@ -31,7 +31,7 @@ class DenseQuarterSquare(Kernel):
         is_integer = sums.weights.encoding in ("int8", "int8z") or sums.similarity == "euclid"
         return None if is_small and is_integer else "needs 8-bit weights and inputs of at most 16 bits"
 
-    def cost(self, layer: Layer) -> Cost:
+    def cost(self, layer: Layer, core: Core) -> Cost:
         """Two instructions more for each weight to look its value up."""
         sums = sums_of(layer)
         values = looked_up_values(sums.weights)

@@ -18,7 +18,7 @@ class DenseShift(Kernel):
             return "computes dot only"
         return None if _log_quant(layer) else "needs power-of-two weights"
 
-    def cost(self, layer: Layer) -> Cost:
+    def cost(self, layer: Layer, core: Core) -> Cost:
         """Ten instructions for each weight."""
         return dense_cost(layer, per_weight=10, per_output=4)
 

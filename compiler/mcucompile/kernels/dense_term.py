@@ -26,7 +26,7 @@ class DenseTerm(Kernel):
             return f"computes {self.similarity} only"
         return None if core.has_multiplier or not self.multiplies else "needs a multiplier"
 
-    def cost(self, layer: Layer) -> Cost:
+    def cost(self, layer: Layer, core: Core) -> Cost:
         """Two instructions more for each weight to look a value up."""
         values = looked_up_values(sums_of(layer).weights)
         per_weight = self.instructions + 2 * bool(values)

@@ -28,7 +28,7 @@ class DenseTrig(Kernel):
         """Refuse other similarities."""
         return None if sums_of(layer).similarity == "trig" else "computes trig only"
 
-    def cost(self, layer: Layer) -> Cost:
+    def cost(self, layer: Layer, core: Core) -> Cost:
         """Two instructions more for each weight to look its value up."""
         values = looked_up_values(sums_of(layer).weights)
         per_weight = (_TABLE_INSTRUCTIONS if self.has_table else _CORDIC_INSTRUCTIONS) + 2 * bool(values)

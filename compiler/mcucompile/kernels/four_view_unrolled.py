@@ -19,7 +19,7 @@ class FourViewUnrolled(Kernel):
         pixels = _zone_pixels(layer)
         return None if pixels <= _MAX_ZONE_PIXELS else f"a zone of {pixels} pixels would make too much code"
 
-    def cost(self, layer: Layer) -> Cost:
+    def cost(self, layer: Layer, core: Core) -> Cost:  # noqa: ARG002 - the same on any
         """Eight instructions for each pixel and three for each of a zone's lines."""
         pixels = _zone_pixels(layer)
         zones = layer.output_shape[-1] // 4

@@ -19,10 +19,12 @@ class Core:
     Attributes:
         has_multiplier: the core multiplies in hardware and the build may use it.
         name: the instruction set, as a board file names it.
+        multiply_cycles: that a product takes, of other instructions.
     """
 
     has_multiplier: bool
     name: str = "host"
+    multiply_cycles: int = 1
 
     @property
     def has_dsp(self) -> bool:
@@ -36,13 +38,20 @@ class Cost:
 
     Attributes:
         instructions: of one inference of the layer.
-        flash_bytes: weights and tables, without code.
+        flash_bytes: weights and tables; of weights that are code, the code.
         stack_bytes: scratch on the stack.
+        waits: cycles beyond one for each product. Other instructions wait about as often in every kernel.
     """
 
     instructions: int
     flash_bytes: int
     stack_bytes: int = 0
+    waits: int = 0
+
+    @property
+    def time(self) -> int:
+        """What kernels are compared by."""
+        return self.instructions + self.waits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,8 +112,8 @@ class Kernel(ABC):
         """Return why the kernel cannot compute the layer on the core, None if it can."""
 
     @abstractmethod
-    def cost(self, layer: Layer) -> Cost:
-        """Estimate what one inference of the layer costs."""
+    def cost(self, layer: Layer, core: Core) -> Cost:
+        """Estimate what one inference of the layer costs on the core."""
 
     @abstractmethod
     def context(self, layer: Layer) -> Context:

@@ -28,7 +28,7 @@ class PlainKernel(Kernel):
         """Return None."""
         return None
 
-    def cost(self, layer: Layer) -> Cost:
+    def cost(self, layer: Layer, core: Core) -> Cost:  # noqa: ARG002 - much the same on any
         """Count products, or elements of the larger of input and output."""
         elements = max(layer.op.operations(*layer.shapes), math.prod(layer.shapes[0]), math.prod(layer.output_shape))
         return Cost(self.instructions_per_element * elements, self.table_bytes(layer))

@@ -34,11 +34,11 @@ class RecurrentKernel(Kernel):
         reasons = (self.sums.refusal(part, core) for part in _parts(layer).values())
         return next((reason for reason in reasons if reason is not None), None)
 
-    def cost(self, layer: Layer) -> Cost:
+    def cost(self, layer: Layer, core: Core) -> Cost:
         """Every step of every sequence makes all sums."""
         op = recurrent_of(layer)
         parts = _parts(layer).values()
-        inner = [self.sums.cost(part) for part in parts]
+        inner = [self.sums.cost(part, core) for part in parts]
         # The parts share the largest table of quarter squares.
         tables = [4 * reach_of(sums_of(part)) + 2 for part in parts if isinstance(self.sums, DenseQuarterSquare)]
         steps = math.prod(layer.shapes[0][:2])

@@ -183,7 +183,7 @@ class Tiles(Kernel):
             return "reads images with channels last only"
         return self.sums.refusal(sums, core)
 
-    def cost(self, layer: Layer) -> Cost:
+    def cost(self, layer: Layer, core: Core) -> Cost:  # noqa: ARG002 - it is for one core
         """Every pixel or two of the output are gathered, packed and summed."""
         return _cost(layer, self._tiled(layer))
 

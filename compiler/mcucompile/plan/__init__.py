@@ -3,7 +3,7 @@
 from mcucompile.plan.budget import Budget, Limits, budget
 from mcucompile.plan.choose import choose_streams
 from mcucompile.plan.memory import Arena, plan_arena
-from mcucompile.plan.select import PlannedLayer, parse_kernels, select_kernels
+from mcucompile.plan.select import PlannedLayer, candidates_of, layers_of, parse_kernels, price, select_kernels
 
 __all__ = [
     "Arena",
@@ -11,8 +11,11 @@ __all__ = [
     "Limits",
     "PlannedLayer",
     "budget",
+    "candidates_of",
     "choose_streams",
+    "layers_of",
     "parse_kernels",
     "plan_arena",
+    "price",
     "select_kernels",
 ]

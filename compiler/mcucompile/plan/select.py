@@ -1,6 +1,6 @@
 """Chooses a kernel for each layer: the cheapest that applies, or the one that is asked for.
 
-What is cheap: few instructions for speed, little memory for size. The balance between them is their product: code
+What is cheap: few cycles for speed, little memory for size. The balance between them is their product: code
 that is twice as large has to be more than twice as fast.
 """
 
@@ -15,9 +15,9 @@ from mcucompile.kernels import KERNELS, Core, Cost, Kernel, Layer
 _FEW_BYTES = 2048
 
 _PRICES: dict[str, Callable[[Cost], tuple[int, ...]]] = {
-    "speed": lambda cost: (cost.instructions, cost.flash_bytes),
-    "size": lambda cost: (cost.flash_bytes + cost.stack_bytes, cost.instructions),
-    "balanced": lambda cost: (cost.instructions * (cost.flash_bytes + _FEW_BYTES),),
+    "speed": lambda cost: (cost.time, cost.flash_bytes),
+    "size": lambda cost: (cost.flash_bytes + cost.stack_bytes, cost.time),
+    "balanced": lambda cost: (cost.time * (cost.flash_bytes + _FEW_BYTES),),
 }
 
 
@@ -68,26 +68,58 @@ def select_kernels(
             kernel's reason.
     """
     planned = []
+    for layer in layers_of(graph):
+        name = (chosen or {}).get(layer.op.name)
+        candidates = candidates_of(layer, core)
+        wanted = [candidate for candidate in candidates if name is None or candidate.kernel.name == name]
+        if not wanted:
+            raise _unusable(layer, core, str(name), candidates)
+        roomy = [each for each in wanted if stack_bytes is None or each.cost.stack_bytes <= stack_bytes]
+        least = min(wanted, key=lambda each: (each.cost.stack_bytes, each.cost.instructions))
+        planned.append(min(roomy or [least], key=lambda each: price(each.cost, optimize)))
+    return tuple(planned)
+
+
+def layers_of(graph: Graph) -> tuple[Layer, ...]:
+    """Return what kernels are asked to compute."""
+    layers = []
     for op in graph.layers:
         output = graph.tensors[op.output]
-        inputs = [graph.tensors[name] for name in op.inputs]
-        layer = Layer(op, graph.shapes_of(op), tuple(t.stored for t in inputs), output.shape, output.stored)
-        refusals = {kernel: kernel.refusal(layer, core) for kernel in KERNELS if kernel.kind == op.kind}
-        candidates = [kernel for kernel, reason in refusals.items() if reason is None]
-        if not candidates:
-            listed = "; ".join(f"{kernel.name}: {reason}" for kernel, reason in refusals.items())
-            raise UnsupportedError(op.source, f"no kernel can compute it ({listed})", "choose other --weights")
-        name = (chosen or {}).get(op.name)
-        wanted = [kernel for kernel in candidates if name is None or kernel.name == name]
-        if not wanted:
-            reason = next(
-                (reason for kernel, reason in refusals.items() if kernel.name == name), "there is no such one"
-            )
-            applicable = ", ".join(kernel.name for kernel in candidates)
-            raise UnsupportedError(op.source, f"cannot use the kernel '{name}': {reason}", f"use {applicable}")
-        costs = [(kernel, kernel.cost(layer)) for kernel in wanted]
-        roomy = [pair for pair in costs if stack_bytes is None or pair[1].stack_bytes <= stack_bytes]
-        least = min(costs, key=lambda pair: (pair[1].stack_bytes, pair[1].instructions))
-        best, cost = min(roomy or [least], key=lambda pair: _PRICES[optimize](pair[1]))
-        planned.append(PlannedLayer(layer, best, cost))
-    return tuple(planned)
+        formats = tuple(graph.tensors[name].stored for name in op.inputs)
+        layers.append(Layer(op, graph.shapes_of(op), formats, output.shape, output.stored))
+    return tuple(layers)
+
+
+def candidates_of(layer: Layer, core: Core) -> tuple[PlannedLayer, ...]:
+    """Return the kernels that can compute a layer, the plain one first.
+
+    Raises:
+        UnsupportedError: there is none.
+    """
+    refusals = _refusals(layer, core)
+    candidates = [kernel for kernel, reason in refusals.items() if reason is None]
+    if not candidates:
+        listed = "; ".join(f"{kernel.name}: {reason}" for kernel, reason in refusals.items())
+        raise UnsupportedError(layer.op.source, f"no kernel can compute it ({listed})", "choose other --weights")
+    return tuple(PlannedLayer(layer, kernel, kernel.cost(layer, core)) for kernel in candidates)
+
+
+def price(cost: Cost, optimize: str) -> tuple[int, ...]:
+    """Return what orders costs: the least is wanted most.
+
+    Args:
+        cost: estimated or measured.
+        optimize: "speed", "size" or "balanced".
+    """
+    return _PRICES[optimize](cost)
+
+
+def _refusals(layer: Layer, core: Core) -> dict[Kernel, str | None]:
+    return {kernel: kernel.refusal(layer, core) for kernel in KERNELS if kernel.kind == layer.op.kind}
+
+
+def _unusable(layer: Layer, core: Core, name: str, candidates: tuple[PlannedLayer, ...]) -> UnsupportedError:
+    reasons = (reason for kernel, reason in _refusals(layer, core).items() if kernel.name == name)
+    applicable = ", ".join(dict.fromkeys(each.kernel.name for each in candidates))
+    reason = next(reasons, "there is no such one")
+    return UnsupportedError(layer.op.source, f"cannot use the kernel '{name}': {reason}", f"use {applicable}")
