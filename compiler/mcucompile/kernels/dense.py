@@ -11,7 +11,7 @@ import numpy as np
 
 from mcucompile.encodings import Weights, pack
 from mcucompile.ir import Format
-from mcucompile.kernels.kernel import Context, Cost, Layer
+from mcucompile.kernels.kernel import Context, Core, Cost, Layer
 from mcucompile.kernels.requantize import requantize_code
 from mcucompile.numerics import Requantization
 from mcucompile.ops import IntegerConv, IntegerDense
@@ -88,14 +88,35 @@ def dense_context(layer: Layer) -> Context:
     }
 
 
-def dense_cost(layer: Layer, *, per_weight: int, per_output: int, table_bytes: int = 0, stack_bytes: int = 0) -> Cost:
-    """Return the cost of a loop nest from its cost for each weight and each output."""
+def dense_cost(
+    layer: Layer,
+    core: Core,
+    per_weight: float,
+    *,
+    per_output: float = 0,
+    table_bytes: int = 0,
+    stack_bytes: int = 0,
+    multiplies: bool = False,
+) -> Cost:
+    """Return the cost of a loop nest.
+
+    Args:
+        layer, core: what is computed where.
+        per_weight, per_output: instructions for each weight and, beside the requantization, for each output.
+        table_bytes, stack_bytes: beside weights and requantization.
+        multiplies: there is a product for each weight.
+    """
     sums = sums_of(layer)
     n_out = sums.weights.codes.shape[0]
     requantize = requantize_code(sums.requantize, sums.output)
-    per_output += requantize.instructions
-    instructions = sums.rows * (per_weight * int(sums.weights.codes.size) + per_output * n_out)
-    return Cost(instructions, sums.weights.packed_bytes + requantize.table_bytes + table_bytes, stack_bytes)
+    per_output += requantize.instructions_on(core)
+    weights = sums.rows * int(sums.weights.codes.size)
+    return Cost(
+        round(per_weight * weights + per_output * n_out * sums.rows),
+        sums.weights.packed_bytes + requantize.table_bytes + table_bytes,
+        stack_bytes,
+        (core.multiply_cycles - 1) * weights if multiplies else 0,
+    )
 
 
 def looked_up_values(weights: Weights) -> tuple[int, ...]:

@@ -16,6 +16,15 @@ from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
 from mcucompile.numerics import canonical_signed_digits
 
 _MAX_CODES = 130
+_NIBBLE = 4
+# Instructions for each weight of 8 bits and of 4, for each bin and digit of an output, and beside them, counted by
+# benchmarks/kernels.py.
+_INSTRUCTIONS = {
+    "rv32imac": (8.4, 9.1, 9.4, 3.6, 78.0),
+    "rv32ec": (8.7, 10.1, 14.1, 1.8, 26.0),
+    "cortex-m0": (9.2, 11.7, 18.7, 3.0, -48.0),
+    "cortex-m4": (5.9, 7.3, 14.8, 0.5, 34.0),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +53,14 @@ class DenseBins(Kernel):
         return None if codes <= _MAX_CODES else f"{codes} distinct weights need too many bins"
 
     def cost(self, layer: Layer, core: Core) -> Cost:
-        """Nine instructions for each weight; clearing, folding and combining the bins for each output."""
+        """Add up each weight, and for each output clearing, folding and combining the bins."""
         weights = sums_of(layer).weights
         bins = len(weights.code_values)
         digits = sum(len(step.plus) + len(step.minus) + 1 for step in horner_steps(weights))
-        return dense_cost(layer, per_weight=9, per_output=9 * bins + 3 * digits, stack_bytes=4 * bins)
+        of_byte, of_nibble, of_bin, of_digit, beside = core.pick(_INSTRUCTIONS)
+        per_weight = of_nibble if weights.bits == _NIBBLE else of_byte
+        per_output = of_bin * bins + of_digit * digits + beside
+        return dense_cost(layer, core, per_weight, per_output=per_output, stack_bytes=4 * bins)
 
     def context(self, layer: Layer) -> Context:
         """Add how bins are folded and combined."""

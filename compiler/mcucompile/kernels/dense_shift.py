@@ -7,6 +7,10 @@ from mcucompile.encodings.log_quant import LogQuant
 from mcucompile.kernels.dense import dense_context, dense_cost, sums_of
 from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
 
+_NIBBLE = 4
+# Instructions for each weight of 8 bits and of 4, counted by benchmarks/kernels.py.
+_PER_WEIGHT = {"rv32imac": (9.5, 10.2), "rv32ec": (9.5, 10.4), "cortex-m0": (14.3, 15.2), "cortex-m4": (10.4, 10.5)}
+
 
 @dataclass(frozen=True, slots=True)
 class DenseShift(Kernel):
@@ -19,8 +23,8 @@ class DenseShift(Kernel):
         return None if _log_quant(layer) else "needs power-of-two weights"
 
     def cost(self, layer: Layer, core: Core) -> Cost:
-        """Ten instructions for each weight."""
-        return dense_cost(layer, per_weight=10, per_output=4)
+        """A weight of 4 bits is unpacked first."""
+        return dense_cost(layer, core, core.pick(_PER_WEIGHT)[sums_of(layer).weights.bits == _NIBBLE])
 
     def context(self, layer: Layer) -> Context:
         """Add the position of the sign."""

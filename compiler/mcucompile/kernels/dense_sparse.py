@@ -108,7 +108,7 @@ class DenseSparse(Kernel):
             return f"needs inputs of at most {_WIDEST_INPUT} bits"
         return _lists(layer).refusal()
 
-    def cost(self, layer: Layer) -> Cost:
+    def cost(self, layer: Layer, core: Core) -> Cost:  # noqa: ARG002 - it is for one core
         """Count groups, rests, lists and the digits of the magnitudes."""
         sums, lists = sums_of(layer), _lists(layer)
         requantize = requantize_code(sums.requantize, sums.output)

@@ -1,9 +1,14 @@
 """Dense layer, plain kernel: the loop nest around the similarity's term, one call for each weight."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mcucompile.kernels.dense import dense_context, dense_cost, looked_up_values, sums_of
 from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
+
+_NIBBLE = 4
+# Instructions to look up the value of a weight of 8 bits and of 4.
+_PER_LOOK_UP = {"rv32imac": (3.0, 1.5), "rv32ec": (3.0, 1.5), "cortex-m0": (1.0, 0.0), "cortex-m4": (1.0, 0.0)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,12 +17,12 @@ class DenseTerm(Kernel):
 
     Attributes:
         similarity: name in the similarity table.
-        instructions: for each weight.
+        instructions: for each weight of 8 bits and of 4, by core.
         multiplies: the term has a product.
     """
 
     similarity: str
-    instructions: int
+    instructions: Mapping[str, tuple[float, float]]
     multiplies: bool = False
 
     def refusal(self, layer: Layer, core: Core) -> str | None:
@@ -27,10 +32,12 @@ class DenseTerm(Kernel):
         return None if core.has_multiplier or not self.multiplies else "needs a multiplier"
 
     def cost(self, layer: Layer, core: Core) -> Cost:
-        """Two instructions more for each weight to look a value up."""
-        values = looked_up_values(sums_of(layer).weights)
-        per_weight = self.instructions + 2 * bool(values)
-        return dense_cost(layer, per_weight=per_weight, per_output=4, table_bytes=2 * len(values))
+        """A weight takes more if it is unpacked, and if its value is looked up."""
+        weights = sums_of(layer).weights
+        values = looked_up_values(weights)
+        per_weight = core.pick(self.instructions)[weights.bits == _NIBBLE]
+        per_weight += core.pick(_PER_LOOK_UP)[weights.bits == _NIBBLE] if values else 0
+        return dense_cost(layer, core, per_weight, table_bytes=2 * len(values), multiplies=self.multiplies)
 
     def context(self, layer: Layer) -> Context:
         """Add the table of values, empty if a code is its own value."""
@@ -43,12 +50,20 @@ class DenseTerm(Kernel):
 
 
 _TEMPLATE = "kernels/dense_term.c.j2"
+
+
+def _term(name: str, similarity: str, *instructions: tuple[float, float], multiplies: bool = False) -> DenseTerm:
+    by_core = dict(zip(("rv32imac", "rv32ec", "cortex-m0", "cortex-m4"), instructions, strict=True))
+    return DenseTerm(name, "dense", _TEMPLATE, similarity, by_core, multiplies)
+
+
+# Counted by benchmarks/kernels.py; the RV32EC has no product.
 DENSE_TERMS = (
-    DenseTerm("multiply", "dense", _TEMPLATE, "dot", 7, multiplies=True),
-    DenseTerm("subtract", "dense", _TEMPLATE, "adder", 9),
-    DenseTerm("square", "dense", _TEMPLATE, "euclid", 8, multiplies=True),
-    DenseTerm("compare", "dense", _TEMPLATE, "minconv", 14),
-    DenseTerm("add magnitudes", "dense", _TEMPLATE, "mfo", 14),
-    DenseTerm("compare signs", "dense", _TEMPLATE, "binary", 8),
-    DenseTerm("add or subtract", "dense", _TEMPLATE, "ternary", 9),
+    _term("multiply", "dot", (4.8, 7.5), (4.8, 7.5), (6.0, 10.0), (3.5, 6.0), multiplies=True),
+    _term("subtract", "adder", (6.7, 10.3), (6.7, 10.3), (9.9, 12.9), (7.0, 9.0)),
+    _term("square", "euclid", (5.7, 9.0), (5.7, 9.0), (8.0, 12.0), (5.0, 7.5), multiplies=True),
+    _term("compare", "minconv", (10.7, 15.9), (10.7, 16.1), (15.1, 19.6), (12.5, 14.5)),
+    _term("add magnitudes", "mfo", (10.2, 13.5), (10.2, 13.5), (16.4, 20.0), (12.9, 15.2)),
+    _term("compare signs", "binary", (8.7, 11.7), (8.7, 11.7), (14.1, 17.7), (8.5, 11.0)),
+    _term("add or subtract", "ternary", (5.1, 7.8), (5.1, 7.8), (8.7, 12.3), (6.9, 9.2)),
 )

@@ -6,9 +6,13 @@ from mcucompile.kernels.dense import StepTable, dense_context, dense_cost, looke
 from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer, SharedTable
 from mcucompile.similarities.trig.reference import COSINES
 
-# Two cosines of about 17 steps of 12 instructions each.
-_CORDIC_INSTRUCTIONS = 480
-_TABLE_INSTRUCTIONS = 16
+# Instructions for each weight with a table, and by CORDIC: two cosines of about 17 steps each.
+_INSTRUCTIONS = {
+    "rv32imac": (14.9, 480.0),
+    "rv32ec": (14.9, 480.0),
+    "cortex-m0": (17.3, 480.0),
+    "cortex-m4": (16.2, 480.0),
+}
 _TABLE = SharedTable(
     "cosines", "int16_t", "cos(n * 2^-7) * 2^12 for n = 0, 1, 2, ..., by CORDIC", tuple(int(value) for value in COSINES)
 )
@@ -31,9 +35,9 @@ class DenseTrig(Kernel):
     def cost(self, layer: Layer, core: Core) -> Cost:
         """Two instructions more for each weight to look its value up."""
         values = looked_up_values(sums_of(layer).weights)
-        per_weight = (_TABLE_INSTRUCTIONS if self.has_table else _CORDIC_INSTRUCTIONS) + 2 * bool(values)
+        per_weight = core.pick(_INSTRUCTIONS)[not self.has_table] + 2 * bool(values)
         table_bytes = 2 * len(values) + (2 * len(COSINES) if self.has_table else 0)
-        return dense_cost(layer, per_weight=per_weight, per_output=4, table_bytes=table_bytes)
+        return dense_cost(layer, core, per_weight, table_bytes=table_bytes)
 
     def context(self, layer: Layer) -> Context:
         """Add the table of values, empty if a code is its own value, and that of cosines."""

@@ -3,12 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from mcucompile.ir import Format, Op, Shape
 
 # What templates receive: plain values, tuples, dataclasses.
 Context = Mapping[str, object]
+Value = TypeVar("Value")
 _DSP_CORES = ("cortex-m4",)
 
 
@@ -25,6 +26,10 @@ class Core:
     has_multiplier: bool
     name: str = "host"
     multiply_cycles: int = 1
+
+    def pick(self, values: Mapping[str, Value]) -> Value:
+        """Return this core's of values that a table gives by core; the host is taken for an RV32IMAC."""
+        return values.get(self.name, values["rv32imac"])
 
     @property
     def has_dsp(self) -> bool:

@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 
 from mcucompile.ir import Format
+from mcucompile.kernels.kernel import Core
 from mcucompile.numerics import Requantization, canonical_signed_digits
 
 _WORD = 32
 # Instructions that rounding as float32 does takes: about five for each bit of a sum beyond 24, and thirty.
 _FLOAT32_ROUNDING = 130
+# Instructions of a requantization by literals and by tables, two digits in each, and of the loop around it.
+_PER_ACCUMULATOR = {"rv32imac": (16, 29), "rv32ec": (20, 38), "cortex-m0": (24, 42), "cortex-m4": (15, 29)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,13 @@ class RequantizeCode:
         """Instructions for one accumulator: a wide digit takes six in place and twelve from a table."""
         rounding = 12 if self.zero_point is None else 12 + _FLOAT32_ROUNDING
         return rounding + self.is_wide * self.digit_count * (6 if self.is_uniform else 12)
+
+    def instructions_on(self, core: Core) -> int:
+        """Instructions for one accumulator in a loop of a core."""
+        uniform, table = core.pick(_PER_ACCUMULATOR)
+        rounding = 0 if self.zero_point is None else _FLOAT32_ROUNDING
+        wide = self.is_wide * self.digit_count * (6 if self.is_uniform else 12)
+        return (uniform if self.is_uniform else table) + rounding + wide
 
     @property
     def literal_instructions(self) -> int:
