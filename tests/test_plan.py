@@ -209,7 +209,7 @@ def test_the_cheapest_kernel_that_applies_is_taken(has_multiplier: bool) -> None
         for planned in select_kernels(graph, core, optimize=optimize):
             kernels = [k for k in KERNELS if k.kind == "dense" and not k.refusal(planned.layer, core)]
             assert len(kernels) >= 2
-            assert price(planned.cost) == min(price(kernel.cost(planned.layer)) for kernel in kernels)
+            assert price(planned.cost) == min(price(kernel.cost(planned.layer, core)) for kernel in kernels)
             chosen[optimize] = planned.kernel.name
     assert chosen["speed"] == "row code"
     assert chosen["size"] != "row code"

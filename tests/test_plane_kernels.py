@@ -65,7 +65,7 @@ def test_every_shape_is_the_reference(table_bytes: int, tmp_path: Path) -> None:
         layer = planned[-1].layer
         if kernel.refusal(layer, _core("host")) is None:
             blocked += kernel.context(layer)["blocks"] > 1  # type: ignore[operator]
-            step = type(planned[-1])(layer, kernel, kernel.cost(layer))
+            step = type(planned[-1])(layer, kernel, kernel.cost(layer, _core("host")))
             models.append(Model(graph, (step,), plan_arena(graph), bytes(16), no_multiply=True))
     assert len(models) >= 8
     assert (blocked > 0) == (table_bytes == 2048)

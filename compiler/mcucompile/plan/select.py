@@ -97,9 +97,9 @@ def candidates_of(layer: Layer, core: Core) -> tuple[PlannedLayer, ...]:
         UnsupportedError: there is none.
     """
     refusals = _refusals(layer, core)
-    candidates = [kernel for kernel, reason in refusals.items() if reason is None]
+    candidates = [kernel for kernel, reason in refusals if reason is None]
     if not candidates:
-        listed = "; ".join(f"{kernel.name}: {reason}" for kernel, reason in refusals.items())
+        listed = "; ".join(f"{kernel.name}: {reason}" for kernel, reason in refusals)
         raise UnsupportedError(layer.op.source, f"no kernel can compute it ({listed})", "choose other --weights")
     return tuple(PlannedLayer(layer, kernel, kernel.cost(layer, core)) for kernel in candidates)
 
@@ -114,12 +114,12 @@ def price(cost: Cost, optimize: str) -> tuple[int, ...]:
     return _PRICES[optimize](cost)
 
 
-def _refusals(layer: Layer, core: Core) -> dict[Kernel, str | None]:
-    return {kernel: kernel.refusal(layer, core) for kernel in KERNELS if kernel.kind == layer.op.kind}
+def _refusals(layer: Layer, core: Core) -> list[tuple[Kernel, str | None]]:
+    return [(kernel, kernel.refusal(layer, core)) for kernel in KERNELS if kernel.kind == layer.op.kind]
 
 
 def _unusable(layer: Layer, core: Core, name: str, candidates: tuple[PlannedLayer, ...]) -> UnsupportedError:
-    reasons = (reason for kernel, reason in _refusals(layer, core).items() if kernel.name == name)
+    reasons = (reason for kernel, reason in _refusals(layer, core) if kernel.name == name)
     applicable = ", ".join(dict.fromkeys(each.kernel.name for each in candidates))
     reason = next(reasons, "there is no such one")
     return UnsupportedError(layer.op.source, f"cannot use the kernel '{name}': {reason}", f"use {applicable}")

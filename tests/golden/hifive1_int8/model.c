@@ -949,24 +949,351 @@ sum_0 = sum_1 = sum_2 = sum_3 = sum_4 = sum_5 = sum_6 = sum_7 = t;
     }
 }
 
-/* y_node: dense 6 -> 4, S = sum x * w; 8-bit integers, one scale per output channel; uint8 x 0.4866 -> int32 x 0.002035; kernel 'multiply' */
+/* y_node: dense 6 -> 4, S = sum x * w; 8-bit integers, one scale per output channel; uint8 x 0.4866 -> int32 x 0.002035; kernel 'row code' */
 static MCU_NOINLINE void small_y_node(const uint8_t *x, int32_t *y)
 {
-    const int8_t *weight = small_y_node_weights;
-    const int8_t *digits = small_y_node_digits;
-    for (uint32_t o = 0; o < 4; ++o) {
-        int32_t acc = 0;
-        acc = mcu_dot_step(acc, x[0], weight[0]);
-        acc = mcu_dot_step(acc, x[1], weight[1]);
-        acc = mcu_dot_step(acc, x[2], weight[2]);
-        acc = mcu_dot_step(acc, x[3], weight[3]);
-        acc = mcu_dot_step(acc, x[4], weight[4]);
-        acc = mcu_dot_step(acc, x[5], weight[5]);
-        weight += 6;
-        const int32_t scaled = mcu_multiply_digits_s32(acc, digits, 2);
-        digits += 2;
-        const int32_t code = mcu_shift_right_s32(mcu_add_s32(scaled, small_y_node_offsets[o]), small_y_node_shifts[o]);
-        y[o] = code;
+    {
+        uint32_t sum_0, sum_1, sum_2, sum_3, sum_4, sum_5, sum_6, sum_7, v, t;
+#if defined(__riscv)
+        const uint8_t *x_0 = x;
+        __asm__ volatile(
+            "lbu %[v], 1(%[x_0])\n"
+            "mv %[sum_6], %[v]\n"
+            "lbu %[t], 4(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "mv %[sum_3], %[v]\n"
+            "mv %[sum_0], %[v]\n"
+            "lbu %[v], 0(%[x_0])\n"
+            "mv %[sum_4], %[v]\n"
+            "lbu %[t], 5(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "sub %[sum_6], %[sum_6], %[v]\n"
+            "lbu %[t], 2(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "mv %[sum_1], %[v]\n"
+            "neg %[sum_5], %[v]\n"
+            "sub %[sum_3], %[sum_3], %[v]\n"
+            "lbu %[v], 3(%[x_0])\n"
+            "mv %[sum_7], %[v]\n"
+            "sub %[sum_3], %[sum_3], %[v]\n"
+            "li %[sum_2], 0\n"
+            "slli %[sum_7], %[sum_7], 1\n"
+            "add %[sum_6], %[sum_6], %[sum_7]\n"
+            "slli %[sum_6], %[sum_6], 1\n"
+            "add %[sum_5], %[sum_5], %[sum_6]\n"
+            "slli %[sum_5], %[sum_5], 1\n"
+            "add %[sum_4], %[sum_4], %[sum_5]\n"
+            "slli %[sum_4], %[sum_4], 1\n"
+            "add %[sum_3], %[sum_3], %[sum_4]\n"
+            "slli %[sum_3], %[sum_3], 1\n"
+            "add %[sum_2], %[sum_2], %[sum_3]\n"
+            "slli %[sum_2], %[sum_2], 1\n"
+            "add %[sum_1], %[sum_1], %[sum_2]\n"
+            "slli %[sum_1], %[sum_1], 1\n"
+            "add %[sum_0], %[sum_0], %[sum_1]\n"
+            : [sum_0] "=&r"(sum_0), [sum_1] "=&r"(sum_1), [sum_2] "=&r"(sum_2), [sum_3] "=&r"(sum_3), [sum_4] "=&r"(sum_4), [sum_5] "=&r"(sum_5), [sum_6] "=&r"(sum_6), [sum_7] "=&r"(sum_7), [v] "=&r"(v), [t] "=&r"(t), [x_0] "+r"(x_0)
+            :
+            : "memory");
+#else
+        t = 0;
+sum_0 = sum_1 = sum_2 = sum_3 = sum_4 = sum_5 = sum_6 = sum_7 = t;
+        v = (uint32_t)x[1];
+        sum_6 += v;
+        t = (uint32_t)x[4];
+        v += t;
+        sum_3 += v;
+        sum_0 += v;
+        v = (uint32_t)x[0];
+        sum_4 += v;
+        t = (uint32_t)x[5];
+        v += t;
+        sum_6 -= v;
+        t = (uint32_t)x[2];
+        v += t;
+        sum_1 += v;
+        sum_5 -= v;
+        sum_3 -= v;
+        v = (uint32_t)x[3];
+        sum_7 += v;
+        sum_3 -= v;
+        t = sum_7 << 1;
+        sum_6 += t;
+        t = sum_6 << 1;
+        sum_5 += t;
+        t = sum_5 << 1;
+        sum_4 += t;
+        t = sum_4 << 1;
+        sum_3 += t;
+        t = sum_3 << 1;
+        sum_2 += t;
+        t = sum_2 << 1;
+        sum_1 += t;
+        t = sum_1 << 1;
+        sum_0 += t;
+#endif
+        {
+            const int32_t acc = (int32_t)sum_0;
+            const int32_t scaled = mcu_subtract_s32(mcu_shift_left_s32(acc, 3), acc);
+            const int32_t code = mcu_shift_right_s32(mcu_add_s32(scaled, -1579), 3);
+            y[0] = code;
+        }
+    }
+    {
+        uint32_t sum_0, sum_1, sum_2, sum_3, sum_4, sum_5, sum_6, sum_7, v, t;
+#if defined(__riscv)
+        const uint8_t *x_0 = x;
+        __asm__ volatile(
+            "lbu %[v], 3(%[x_0])\n"
+            "neg %[sum_3], %[v]\n"
+            "neg %[sum_0], %[v]\n"
+            "lbu %[v], 0(%[x_0])\n"
+            "lbu %[t], 1(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "mv %[sum_6], %[v]\n"
+            "sub %[sum_3], %[sum_3], %[v]\n"
+            "lbu %[v], 2(%[x_0])\n"
+            "add %[sum_6], %[sum_6], %[v]\n"
+            "lbu %[t], 5(%[x_0])\n"
+            "add %[v], %[v], %[t]\n"
+            "mv %[sum_5], %[v]\n"
+            "add %[sum_3], %[sum_3], %[v]\n"
+            "neg %[sum_1], %[v]\n"
+            "lbu %[v], 4(%[x_0])\n"
+            "add %[sum_3], %[sum_3], %[v]\n"
+            "neg %[sum_7], %[v]\n"
+            "li %[sum_2], 0\n"
+            "li %[sum_4], 0\n"
+            "slli %[sum_7], %[sum_7], 1\n"
+            "add %[sum_6], %[sum_6], %[sum_7]\n"
+            "slli %[sum_6], %[sum_6], 1\n"
+            "add %[sum_5], %[sum_5], %[sum_6]\n"
+            "slli %[sum_5], %[sum_5], 1\n"
+            "add %[sum_4], %[sum_4], %[sum_5]\n"
+            "slli %[sum_4], %[sum_4], 1\n"
+            "add %[sum_3], %[sum_3], %[sum_4]\n"
+            "slli %[sum_3], %[sum_3], 1\n"
+            "add %[sum_2], %[sum_2], %[sum_3]\n"
+            "slli %[sum_2], %[sum_2], 1\n"
+            "add %[sum_1], %[sum_1], %[sum_2]\n"
+            "slli %[sum_1], %[sum_1], 1\n"
+            "add %[sum_0], %[sum_0], %[sum_1]\n"
+            : [sum_0] "=&r"(sum_0), [sum_1] "=&r"(sum_1), [sum_2] "=&r"(sum_2), [sum_3] "=&r"(sum_3), [sum_4] "=&r"(sum_4), [sum_5] "=&r"(sum_5), [sum_6] "=&r"(sum_6), [sum_7] "=&r"(sum_7), [v] "=&r"(v), [t] "=&r"(t), [x_0] "+r"(x_0)
+            :
+            : "memory");
+#else
+        t = 0;
+sum_0 = sum_1 = sum_2 = sum_3 = sum_4 = sum_5 = sum_6 = sum_7 = t;
+        v = (uint32_t)x[3];
+        sum_3 -= v;
+        sum_0 -= v;
+        v = (uint32_t)x[0];
+        t = (uint32_t)x[1];
+        v -= t;
+        sum_6 += v;
+        sum_3 -= v;
+        v = (uint32_t)x[2];
+        sum_6 += v;
+        t = (uint32_t)x[5];
+        v += t;
+        sum_5 += v;
+        sum_3 += v;
+        sum_1 -= v;
+        v = (uint32_t)x[4];
+        sum_3 += v;
+        sum_7 -= v;
+        t = sum_7 << 1;
+        sum_6 += t;
+        t = sum_6 << 1;
+        sum_5 += t;
+        t = sum_5 << 1;
+        sum_4 += t;
+        t = sum_4 << 1;
+        sum_3 += t;
+        t = sum_3 << 1;
+        sum_2 += t;
+        t = sum_2 << 1;
+        sum_1 += t;
+        t = sum_1 << 1;
+        sum_0 += t;
+#endif
+        {
+            const int32_t acc = (int32_t)sum_0;
+            const int32_t scaled = mcu_subtract_s32(mcu_shift_left_s32(acc, 3), acc);
+            const int32_t code = mcu_shift_right_s32(mcu_add_s32(scaled, 1478), 3);
+            y[1] = code;
+        }
+    }
+    {
+        uint32_t sum_0, sum_1, sum_2, sum_3, sum_4, sum_5, sum_6, sum_7, v, t;
+#if defined(__riscv)
+        const uint8_t *x_0 = x;
+        __asm__ volatile(
+            "lbu %[v], 2(%[x_0])\n"
+            "mv %[sum_3], %[v]\n"
+            "neg %[sum_5], %[v]\n"
+            "lbu %[v], 0(%[x_0])\n"
+            "neg %[sum_6], %[v]\n"
+            "neg %[sum_2], %[v]\n"
+            "lbu %[v], 1(%[x_0])\n"
+            "add %[sum_6], %[sum_6], %[v]\n"
+            "mv %[sum_4], %[v]\n"
+            "lbu %[v], 5(%[x_0])\n"
+            "mv %[sum_0], %[v]\n"
+            "sub %[sum_6], %[sum_6], %[v]\n"
+            "lbu %[t], 4(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "sub %[sum_4], %[sum_4], %[v]\n"
+            "sub %[sum_2], %[sum_2], %[v]\n"
+            "lbu %[v], 3(%[x_0])\n"
+            "mv %[sum_7], %[v]\n"
+            "sub %[sum_2], %[sum_2], %[v]\n"
+            "li %[sum_1], 0\n"
+            "slli %[sum_7], %[sum_7], 1\n"
+            "add %[sum_6], %[sum_6], %[sum_7]\n"
+            "slli %[sum_6], %[sum_6], 1\n"
+            "add %[sum_5], %[sum_5], %[sum_6]\n"
+            "slli %[sum_5], %[sum_5], 1\n"
+            "add %[sum_4], %[sum_4], %[sum_5]\n"
+            "slli %[sum_4], %[sum_4], 1\n"
+            "add %[sum_3], %[sum_3], %[sum_4]\n"
+            "slli %[sum_3], %[sum_3], 1\n"
+            "add %[sum_2], %[sum_2], %[sum_3]\n"
+            "slli %[sum_2], %[sum_2], 1\n"
+            "add %[sum_1], %[sum_1], %[sum_2]\n"
+            "slli %[sum_1], %[sum_1], 1\n"
+            "add %[sum_0], %[sum_0], %[sum_1]\n"
+            : [sum_0] "=&r"(sum_0), [sum_1] "=&r"(sum_1), [sum_2] "=&r"(sum_2), [sum_3] "=&r"(sum_3), [sum_4] "=&r"(sum_4), [sum_5] "=&r"(sum_5), [sum_6] "=&r"(sum_6), [sum_7] "=&r"(sum_7), [v] "=&r"(v), [t] "=&r"(t), [x_0] "+r"(x_0)
+            :
+            : "memory");
+#else
+        t = 0;
+sum_0 = sum_1 = sum_2 = sum_3 = sum_4 = sum_5 = sum_6 = sum_7 = t;
+        v = (uint32_t)x[2];
+        sum_3 += v;
+        sum_5 -= v;
+        v = (uint32_t)x[0];
+        sum_6 -= v;
+        sum_2 -= v;
+        v = (uint32_t)x[1];
+        sum_6 += v;
+        sum_4 += v;
+        v = (uint32_t)x[5];
+        sum_0 += v;
+        sum_6 -= v;
+        t = (uint32_t)x[4];
+        v -= t;
+        sum_4 -= v;
+        sum_2 -= v;
+        v = (uint32_t)x[3];
+        sum_7 += v;
+        sum_2 -= v;
+        t = sum_7 << 1;
+        sum_6 += t;
+        t = sum_6 << 1;
+        sum_5 += t;
+        t = sum_5 << 1;
+        sum_4 += t;
+        t = sum_4 << 1;
+        sum_3 += t;
+        t = sum_3 << 1;
+        sum_2 += t;
+        t = sum_2 << 1;
+        sum_1 += t;
+        t = sum_1 << 1;
+        sum_0 += t;
+#endif
+        {
+            const int32_t acc = (int32_t)sum_0;
+            const int32_t scaled = mcu_subtract_s32(mcu_shift_left_s32(acc, 4), acc);
+            const int32_t code = mcu_shift_right_s32(mcu_add_s32(scaled, -1594), 4);
+            y[2] = code;
+        }
+    }
+    {
+        uint32_t sum_0, sum_1, sum_2, sum_3, sum_4, sum_5, sum_6, sum_7, v, t;
+#if defined(__riscv)
+        const uint8_t *x_0 = x;
+        __asm__ volatile(
+            "lbu %[v], 3(%[x_0])\n"
+            "mv %[sum_2], %[v]\n"
+            "mv %[sum_0], %[v]\n"
+            "lbu %[v], 1(%[x_0])\n"
+            "mv %[sum_5], %[v]\n"
+            "lbu %[t], 0(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "neg %[sum_6], %[v]\n"
+            "neg %[sum_4], %[v]\n"
+            "neg %[sum_1], %[v]\n"
+            "lbu %[v], 5(%[x_0])\n"
+            "add %[sum_6], %[sum_6], %[v]\n"
+            "sub %[sum_1], %[sum_1], %[v]\n"
+            "lbu %[v], 4(%[x_0])\n"
+            "add %[sum_1], %[sum_1], %[v]\n"
+            "lbu %[t], 2(%[x_0])\n"
+            "sub %[v], %[v], %[t]\n"
+            "add %[sum_0], %[sum_0], %[v]\n"
+            "neg %[sum_7], %[v]\n"
+            "li %[sum_3], 0\n"
+            "slli %[sum_7], %[sum_7], 1\n"
+            "add %[sum_6], %[sum_6], %[sum_7]\n"
+            "slli %[sum_6], %[sum_6], 1\n"
+            "add %[sum_5], %[sum_5], %[sum_6]\n"
+            "slli %[sum_5], %[sum_5], 1\n"
+            "add %[sum_4], %[sum_4], %[sum_5]\n"
+            "slli %[sum_4], %[sum_4], 1\n"
+            "add %[sum_3], %[sum_3], %[sum_4]\n"
+            "slli %[sum_3], %[sum_3], 1\n"
+            "add %[sum_2], %[sum_2], %[sum_3]\n"
+            "slli %[sum_2], %[sum_2], 1\n"
+            "add %[sum_1], %[sum_1], %[sum_2]\n"
+            "slli %[sum_1], %[sum_1], 1\n"
+            "add %[sum_0], %[sum_0], %[sum_1]\n"
+            : [sum_0] "=&r"(sum_0), [sum_1] "=&r"(sum_1), [sum_2] "=&r"(sum_2), [sum_3] "=&r"(sum_3), [sum_4] "=&r"(sum_4), [sum_5] "=&r"(sum_5), [sum_6] "=&r"(sum_6), [sum_7] "=&r"(sum_7), [v] "=&r"(v), [t] "=&r"(t), [x_0] "+r"(x_0)
+            :
+            : "memory");
+#else
+        t = 0;
+sum_0 = sum_1 = sum_2 = sum_3 = sum_4 = sum_5 = sum_6 = sum_7 = t;
+        v = (uint32_t)x[3];
+        sum_2 += v;
+        sum_0 += v;
+        v = (uint32_t)x[1];
+        sum_5 += v;
+        t = (uint32_t)x[0];
+        v -= t;
+        sum_6 -= v;
+        sum_4 -= v;
+        sum_1 -= v;
+        v = (uint32_t)x[5];
+        sum_6 += v;
+        sum_1 -= v;
+        v = (uint32_t)x[4];
+        sum_1 += v;
+        t = (uint32_t)x[2];
+        v -= t;
+        sum_0 += v;
+        sum_7 -= v;
+        t = sum_7 << 1;
+        sum_6 += t;
+        t = sum_6 << 1;
+        sum_5 += t;
+        t = sum_5 << 1;
+        sum_4 += t;
+        t = sum_4 << 1;
+        sum_3 += t;
+        t = sum_3 << 1;
+        sum_2 += t;
+        t = sum_2 << 1;
+        sum_1 += t;
+        t = sum_1 << 1;
+        sum_0 += t;
+#endif
+        {
+            const int32_t acc = (int32_t)sum_0;
+            const int32_t scaled = mcu_subtract_s32(mcu_shift_left_s32(acc, 2), acc);
+            const int32_t code = mcu_shift_right_s32(mcu_add_s32(scaled, 196), 2);
+            y[3] = code;
+        }
     }
 }
 

@@ -4,24 +4,4 @@
 
 #include <stdint.h>
 
-/* y_node: dense 6 -> 4, S = sum x * w; 8-bit integers, one scale per output channel; uint8 x 0.4866 -> int32 x 0.002035; kernel 'multiply' */
-static const int8_t small_y_node_weights[24] = {
-    -86, 73, -38, 120, 9, -102, 56, -56, 102, -9, -120, 38, -68, 80, -24, 124,
-    20, -83, 82, -50, 127, 5, -125, 62,
-};
-
-/* Multiplier of each output as signed powers of two: n adds 2^(n-1), -n subtracts it; 2 for each output. */
-static const int8_t small_y_node_digits[8] = {
-    4, -1, 4, -1, 5, -1, 3, -1,
-};
-
-/* Right shift of each output. */
-static const uint8_t small_y_node_shifts[4] = {
-    3, 3, 4, 2,
-};
-
-/* Bias, zero points and the rounding half of each output. */
-static const int32_t small_y_node_offsets[4] = {
-    -1579, 1478, -1594, 196,
-};
 #endif
