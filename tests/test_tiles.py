@@ -10,7 +10,7 @@ from graphs import GRAPHS
 from graphs_convolution import CONVOLUTIONS
 from host_model import SANITIZERS, build_model, run_model
 from mcucompile.calibrate import calibrate
-from mcucompile.emit import Model, emit_model, headers, layer_names
+from mcucompile.emit import Model
 from mcucompile.encodings import given_weights
 from mcucompile.ir import Graph
 from mcucompile.kernels import KERNELS, Core
@@ -21,40 +21,13 @@ from mcucompile.numerics import Requantization
 from mcucompile.passes import simplify
 from mcucompile.plan import choose_streams, plan_arena, select_kernels
 from mcucompile.quantize import parse_weights, quantize
-from mcucompile.resources import resource_dir
 from mcucompile.targets.boards import load_board
 from mcucompile.targets.elf import inspect_elf, prove
-from mcucompile.targets.firmware import firmware_files
-from mcucompile.targets.toolchain import build_firmware
-from mcucompile.targets.unicorn_emulator import open_unicorn
-from tile_models import SUMS, input_format, layer_digests, tile_graph, tile_inputs, tile_model
+from tile_firmware import STACK_BYTES, build_tiles, check_layers
+from tile_models import SUMS, input_format, tile_graph, tile_inputs, tile_model
 
 BOARD = load_board("nucleo-f401re")
-STACK_BYTES = 1 << 14
 INPUTS = ("uint8", "int8", "int16")
-
-
-def _firmware(model: Model, directory: Path, toolchain: str, level: str) -> Path:
-    runtime = resource_dir("runtime_c")
-    files = {**emit_model(model), **firmware_files(BOARD, STACK_BYTES)}
-    files |= {f"include/{name}": (runtime / name).read_text() for name in headers(model)}
-    for name, text in files.items():
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return build_firmware(directory, BOARD, toolchain=toolchain, no_multiply=model.no_multiply, optimize=level)
-
-
-def _check_layers(model: Model, elf: Path, inputs: int) -> list[int]:
-    """Compare every layer's digest with the reference; return the instructions of each layer."""
-    graph = model.graph
-    with open_unicorn(elf, BOARD, no_multiply=model.no_multiply, layers=layer_names(graph)) as link:
-        for code in tile_inputs(graph.input.stored, inputs):
-            done = link.infer(code.astype(graph.input.stored.dtype).tobytes())
-            expected = layer_digests(graph, code)
-            wrong = [op.name for op, a, b in zip(graph.layers, done.digests, expected, strict=True) if a != b]
-            assert not wrong, wrong
-        return list(link.counts().layers)
 
 
 # Each build has every eighth combination of sums and sizes; together they have each at least once.
@@ -86,7 +59,7 @@ def test_every_layer_on_the_core(x: str, toolchain: str, level: str, part: int, 
     require_emulator(BOARD, "unicorn")
     model = tile_model(tile_graph(x, every=8, first=part))
     assert all(isinstance(planned.kernel, Tiles) for planned in model.layers)
-    _check_layers(model, _firmware(model, tmp_path, toolchain, level), inputs=2)
+    check_layers(model, BOARD, build_tiles(model, BOARD, tmp_path, toolchain, level), inputs=2)
 
 
 @pytest.mark.parametrize("x", INPUTS)
@@ -105,15 +78,15 @@ def test_differences_need_no_multiplier(tmp_path: Path) -> None:
     graph = tile_graph("int8", every=11, first=3, sums=tuple(sums for sums in SUMS if sums[0] != "dot"))
     model = tile_model(graph, no_multiply=True)
     assert {planned.kernel.name for planned in model.layers} == {"absolute differences"}
-    elf = _firmware(model, tmp_path, "gcc", "2")
+    elf = build_tiles(model, BOARD, tmp_path, "gcc", "2")
     prove(inspect_elf(elf, BOARD.core), elf, no_multiply=True)
-    _check_layers(model, elf, inputs=1)
+    check_layers(model, BOARD, elf, inputs=1)
 
 
 def test_products_are_seen_by_the_proof(tmp_path: Path) -> None:
     require_toolchain(BOARD, "gcc")
     model = tile_model(tile_graph("int16", every=32))
-    facts = inspect_elf(_firmware(model, tmp_path, "gcc", "2"), BOARD.core)
+    facts = inspect_elf(build_tiles(model, BOARD, tmp_path, "gcc", "2"), BOARD.core)
     assert {"smlad", "smulbb"} & {violation.what.split()[0] for violation in facts.multiplies}
     assert facts.stack_bytes is not None
     assert facts.stack_bytes < STACK_BYTES

@@ -1,6 +1,5 @@
 """Integer models whose layers all read one input under different shapes: what tiles compute, at every odd size."""
 
-import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -37,6 +36,20 @@ LAYERS: dict[str, tuple[tuple[int, ...], Window | None, int]] = {
     "rows_of_15": ((56, 15), None, 9),
     "rows_of_1": ((840, 1), None, 13),
 }
+# The same for depthwise convolutions, whose outputs are as many as the channels.
+DEPTHWISE: dict[str, tuple[tuple[int, ...], Window | None, int]] = {
+    "same": ((1, 7, 10, 12), SAME, 12),
+    "half": ((1, 7, 10, 12), Window((3, 3), (2, 2), after=(1, 1)), 12),
+    "same_5": ((1, 10, 12, 7), Window((5, 5), before=(2, 2), after=(2, 2)), 7),
+    "dilated": ((1, 10, 12, 7), Window((3, 3), dilations=(2, 2), before=(2, 2), after=(2, 2)), 7),
+    "line": ((1, 1, 210, 4), Window((1, 5), before=(0, 4)), 4),
+    "tall": ((1, 28, 10, 3), Window((3, 2), (3, 2), before=(1, 0)), 3),
+    "padded_pixel": ((1, 1, 1, 840), SAME, 840),
+    "whole_image": ((1, 6, 5, 28), Window((6, 5)), 28),
+    "inside": ((1, 6, 5, 28), Window((3, 3)), 28),
+    "narrow": ((1, 40, 3, 7), SAME, 7),
+    "two_images": ((2, 5, 7, 12), SAME, 12),
+}
 # Layers behind one of those: a single row of which some inputs are no whole word.
 BEHIND: dict[str, tuple[str, tuple[int, ...], int]] = {
     "row_of_350": ("same", (1, 350), 10),
@@ -63,21 +76,27 @@ def input_format(name: str) -> Format:
     return Format(int(name.removeprefix("u").removeprefix("int")), not name.startswith("u"), 1.0)
 
 
-def tile_graph(x: str, *, every: int = 1, first: int = 0, sums: tuple[tuple[str, str], ...] = SUMS) -> Graph:
+def tile_graph(
+    x: str, *, every: int = 1, first: int = 0, sums: tuple[tuple[str, str], ...] = SUMS, depthwise: bool = False
+) -> Graph:
     """Return a model of the layers that x allows; of all combinations of sums and layers every n-th."""
+    layers = DEPTHWISE if depthwise else LAYERS
     format_ = input_format(x)
     random = np.random.default_rng(ELEMENTS)
     chosen = [s for s in sums if (format_.bits == 8 or s[0] == "dot") and (format_.signed or s[0] != "binary")]
     ops: list[Op] = []
     formats = {"x": format_}
-    for number, (layer, (similarity, kind)) in enumerate((layer, s) for layer in LAYERS for s in chosen):
+    for number, (layer, (similarity, kind)) in enumerate((layer, s) for layer in layers for s in chosen):
         if number % every != first:
             continue
-        shape, window, n_out = LAYERS[layer]
+        shape, window, n_out = layers[layer]
         name = f"{layer}_{similarity}_{kind}_{number}"
         ops.append(_view(name, "x", shape))
-        ops.append(_sums(random, name, similarity, kind, format_, shape, window, n_out))
+        groups = n_out if depthwise else 1
+        ops.append(_sums(random, name, similarity, kind, format_, shape, window, n_out, groups))
         formats |= {f"{name}_view": format_, name: _format_of(ops[-1])}
+        if depthwise:
+            continue
         for behind, (before, flat, outputs) in BEHIND.items():
             if before == layer:
                 label = f"{behind}_{number}"
@@ -111,15 +130,6 @@ def tile_model(graph: Graph, *, no_multiply: bool = False, core: str = "cortex-m
     return Model(graph, planned, plan_arena(graph), bytes(range(16)), no_multiply)
 
 
-def layer_digests(graph: Graph, code: Array) -> tuple[int, ...]:
-    """Return the CRC-32 of every layer's output for one input, as the reference computes it."""
-    return tuple(
-        zlib.crc32(output.astype(graph.tensors[op.output].stored.dtype).tobytes())
-        for op, output in graph.execute(code[None])
-        if not op.is_view
-    )
-
-
 def _view(name: str, source: str, shape: tuple[int, ...]) -> Reshape:
     return Reshape(name=f"{name}_view", inputs=(source,), output=f"{name}_view", source=SOURCE, shape=shape)
 
@@ -138,8 +148,9 @@ def _sums(
     shape: tuple[int, ...],
     window: Window | None,
     n_out: int,
+    groups: int = 1,
 ) -> IntegerConv | IntegerDense:
-    n_in = shape[-1] * (window.taps if window else 1)
+    n_in = shape[-1] // groups * (window.taps if window else 1)
     weights = _weights(random, kind, n_out, n_in, similarity, source)
     fields = {"name": name, "inputs": (f"{name}_view",), "output": name, "source": SOURCE, "similarity": similarity}
     requantize = _requantization(random, similarity, weights.values, source)
@@ -150,7 +161,7 @@ def _sums(
         weights=weights,
         requantize=requantize,
         window=window,
-        groups=1,
+        groups=groups,
         planar=False,
         fill=fill,
         **fields,  # type: ignore[arg-type]

@@ -106,18 +106,4 @@ static inline uint32_t mcu_odd_centred(uint32_t word)
     return mcu_odd_s8(word ^ 0x80808080U);
 }
 
-/* How far an output's sum goes: code = (sum * multiplier + offset) / 2^shift, rounded down. */
-typedef struct {
-    int32_t offset;
-    int16_t multiplier;
-    uint16_t shift;
-} mcu_scaling;
-
-/* The code before it is clamped; a core with these instructions multiplies in one cycle. */
-static inline int32_t mcu_scale_s32(int32_t sum, const mcu_scaling *scaling)
-{
-    return (int32_t)((uint32_t)sum * (uint32_t)(int32_t)scaling->multiplier + (uint32_t)scaling->offset) >>
-           scaling->shift;
-}
-
 #endif

@@ -14,6 +14,7 @@ from mcucompile.kernels.dense_shift import DENSE_SHIFT
 from mcucompile.kernels.dense_sparse import DENSE_SPARSE
 from mcucompile.kernels.dense_term import DENSE_TERMS
 from mcucompile.kernels.dense_trig import DENSE_TRIG
+from mcucompile.kernels.depthwise import DEPTHWISE
 from mcucompile.kernels.dual_multiply import DualMultiply
 from mcucompile.kernels.four_view_unrolled import FOUR_VIEW_UNROLLED
 from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
@@ -48,6 +49,7 @@ KERNELS: tuple[Kernel, ...] = (
     *_SUMS,
     *(ConvPatches(kernel.name, "conv", "kernels/conv_patches.c.j2", kernel) for kernel in _SUMS),
     *CONV_PLANES,
+    *DEPTHWISE,
     *(
         RecurrentKernel(kernel.name, kind, f"kernels/{kind}.c.j2", kernel)
         for kind in ("lstm", "gru")

@@ -23,7 +23,12 @@ class DenseQuarterSquare(Kernel):
     """For 8-bit weights on any core; its table takes about 1 KB of flash, shared by all such layers.
 
     A 16-bit input of a product is taken in two bytes: x * w = 256 * (x >> 8) * w + (x & 255) * w.
+
+    Attributes:
+        decoded: the weights are values, whatever encoding they come from.
     """
+
+    decoded: bool = False
 
     def refusal(self, layer: Layer, core: Core) -> str | None:  # noqa: ARG002 - any core will do
         """Refuse encodings whose values are not integers of 8 bits or so, and inputs of more than 16 bits."""
@@ -31,7 +36,7 @@ class DenseQuarterSquare(Kernel):
         if sums.similarity not in _SIMILARITIES:
             return "computes dot and euclid only"
         is_small = reach_of(sums) <= _LARGEST_REACH and sums.input.bits <= 16
-        is_integer = sums.weights.encoding in ("int8", "int8z") or sums.similarity == "euclid"
+        is_integer = self.decoded or sums.weights.encoding in ("int8", "int8z") or sums.similarity == "euclid"
         return None if is_small and is_integer else "needs 8-bit weights and inputs of at most 16 bits"
 
     def cost(self, layer: Layer, core: Core) -> Cost:
@@ -57,3 +62,5 @@ class DenseQuarterSquare(Kernel):
 
 
 DENSE_QUARTER_SQUARE = DenseQuarterSquare("quarter square", "dense", "kernels/dense_term.c.j2")
+# Around kernels that decode weights beforehand.
+DECODED_QUARTER_SQUARE = DenseQuarterSquare("quarter square", "dense", "kernels/dense_term.c.j2", decoded=True)

@@ -12,8 +12,9 @@ from typing import ClassVar
 import numpy as np
 
 from mcucompile.kernels.dense import Sums, sums_of
-from mcucompile.kernels.dsp import code_bytes, code_context, geometry_context, geometry_of
+from mcucompile.kernels.image_rows import geometry_context, geometry_of
 from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
+from mcucompile.kernels.scaling import code_bytes, code_context
 from mcucompile.numerics import Int, Requantization
 from mcucompile.ops import IntegerConv
 
@@ -169,7 +170,7 @@ class Tiles(Kernel):
         sums: how a tile makes sums.
     """
 
-    headers: ClassVar[tuple[str, ...]] = ("dsp/words.h", "dsp/tiles.h")
+    headers: ClassVar[tuple[str, ...]] = ("mcu_scaling.h", "dsp/words.h", "dsp/tiles.h")
     sums: TileSums
 
     def refusal(self, layer: Layer, core: Core) -> str | None:

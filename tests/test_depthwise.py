@@ -1,0 +1,79 @@
+"""Depthwise convolutions without copies: every term's bits on the host and on every core, and what is refused."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from firmware_builds import require_emulator, require_toolchain
+from host_model import SANITIZERS, build_model, run_model
+from mcucompile.kernels import KERNELS, Core
+from mcucompile.kernels.depthwise import Depthwise
+from mcucompile.ops import IntegerConv
+from mcucompile.ops.window import Window
+from mcucompile.targets.elf import inspect_elf, prove
+from tile_firmware import build_tiles, check_layers, large_board
+from tile_models import DEPTHWISE, SUMS, tile_graph, tile_inputs, tile_model
+
+ALL_SUMS = (*SUMS, ("euclid", "bytes"), ("mfo", "bytes"))
+# Board, toolchain, level and which eighth of all combinations: each core, tool chain and level once.
+BUILDS = (
+    ("nucleo-f401re", "gcc", "2", 0),
+    ("nucleo-f401re", "zig", "s", 1),
+    ("hifive1", "gcc", "2", 2),
+    ("hifive1", "zig", "3", 3),
+    ("microbit", "gcc", "s", 4),
+    ("microbit", "zig", "2", 5),
+    ("ch32v003", "gcc", "2", 6),
+    ("ch32v003", "zig", "1", 7),
+)
+
+
+def _sums(has_multiplier: bool) -> tuple[tuple[str, str], ...]:
+    """Return all sums but, without a multiplier, those that no table of squares reaches."""
+    return tuple(pair for pair in ALL_SUMS if has_multiplier or pair != ("dot", "halfwords"))
+
+
+@pytest.mark.parametrize(("x", "part"), [("uint8", 0), ("int8", 1), ("int8", 4), ("int16", 0)])
+@pytest.mark.parametrize("has_multiplier", [True, False])
+def test_layers_on_the_host(x: str, part: int, has_multiplier: bool, tmp_path: Path) -> None:
+    """The last layer's bits, and no access out of bounds in any, under sanitizers."""
+    sums = _sums(has_multiplier)
+    graph = tile_graph(x, every=9, first=part, sums=sums, depthwise=True)
+    model = tile_model(graph, no_multiply=not has_multiplier, core="host")
+    assert all(isinstance(planned.kernel, Depthwise) for planned in model.layers)
+    program = build_model(model, tmp_path, flags=("-O1", *SANITIZERS))
+    codes = tile_inputs(graph.input.stored, 2)
+    assert np.array_equal(run_model(program, graph, codes), graph.run(codes))
+
+
+@pytest.mark.parametrize(("name", "toolchain", "level", "part"), BUILDS)
+def test_every_layer_on_the_core(name: str, toolchain: str, level: str, part: int, tmp_path: Path) -> None:
+    board = large_board(name)
+    require_toolchain(board, toolchain)
+    require_emulator(board, "unicorn")
+    graph = tile_graph("int8", every=8, first=part, sums=_sums(board.has_multiplier), depthwise=True)
+    model = tile_model(graph, no_multiply=not board.has_multiplier, core=board.core)
+    assert all(isinstance(planned.kernel, Depthwise) for planned in model.layers)
+    elf = build_tiles(model, board, tmp_path, toolchain, level)
+    if not board.has_multiplier:
+        prove(inspect_elf(elf, board.core), elf, no_multiply=True)
+    check_layers(model, board, elf, inputs=1)
+
+
+def test_what_is_refused() -> None:
+    kernel = next(kernel for kernel in KERNELS if kernel.name == "depthwise subtract")
+    core = Core(True)
+    planned = tile_model(tile_graph("int8", every=99, sums=(("adder", "bytes"),), depthwise=True), core="host").layers[
+        0
+    ]
+    layer, op = planned.layer, planned.layer.op
+    assert isinstance(op, IntegerConv)
+    assert planned.kernel is kernel
+    assert kernel.refusal(layer, core) is None
+    assert kernel.refusal(replace(layer, op=replace(op, planar=True)), core) == "reads images with channels last only"
+    assert kernel.refusal(replace(layer, op=replace(op, groups=1)), core) == "computes one output of each channel only"
+    large = replace(layer, op=replace(op, window=Window((11, 3))))
+    assert kernel.refusal(large, core) == "needs windows of at most 32 taps"
+    assert kernel.refusal(replace(layer, op=replace(op, similarity="dot")), core) == "computes adder only"
+    assert len(DEPTHWISE) == 11
