@@ -9,7 +9,7 @@ from mcucompile.ir import Array, Format, Graph, Op, Source, Tensor, build_graph
 from mcucompile.kernels import Core
 from mcucompile.kernels.tiles import Tiles
 from mcucompile.numerics import INT32_MAX, Int, Requantization
-from mcucompile.ops import IntegerConv, IntegerDense, Reshape
+from mcucompile.ops import IntegerConv, IntegerDense, MaxPool, Reshape
 from mcucompile.ops.similar import sum_bounds
 from mcucompile.ops.window import Window
 from mcucompile.plan import candidates_of, layers_of, plan_arena
@@ -49,6 +49,16 @@ DEPTHWISE: dict[str, tuple[tuple[int, ...], Window | None, int]] = {
     "inside": ((1, 6, 5, 28), Window((3, 3)), 28),
     "narrow": ((1, 40, 3, 7), SAME, 7),
     "two_images": ((2, 5, 7, 12), SAME, 12),
+}
+# Views of the input and windows without padding.
+POOLS: dict[str, tuple[tuple[int, ...], Window]] = {
+    "halves": ((1, 20, 7, 6), Window((2, 2), (2, 2))),
+    "overlap": ((1, 10, 12, 7), Window((3, 3), (2, 2))),
+    "neighbours": ((1, 6, 5, 28), Window((2, 2))),
+    "dilated": ((1, 10, 12, 7), Window((2, 3), dilations=(2, 2))),
+    "line": ((1, 1, 210, 4), Window((1, 4), (1, 3))),
+    "two_images": ((2, 5, 7, 12), Window((2, 1), (3, 2))),
+    "three_channels": ((1, 28, 10, 3), Window((2, 2), (2, 2))),
 }
 # Layers behind one of those: a single row of which some inputs are no whole word.
 BEHIND: dict[str, tuple[str, tuple[int, ...], int]] = {
@@ -108,6 +118,17 @@ def tile_graph(
     graph = build_graph("net", (Tensor("x", (1, ELEMENTS)),), (ops[-1].output,), tuple(ops), SOURCE)
     tensors = {name: replace(tensor, format=formats[name]) for name, tensor in graph.tensors.items()}
     return graph.replaced(tensors=tensors)
+
+
+def pool_graph(x: str) -> Graph:
+    """Return a model of all pools."""
+    format_ = input_format(x)
+    ops: list[Op] = []
+    for name, (shape, window) in POOLS.items():
+        fields = {"name": name, "inputs": (f"{name}_view",), "output": name, "source": SOURCE, "window": window}
+        ops += [_view(name, "x", shape), MaxPool(lowest=format_.minimum, **fields)]  # type: ignore[arg-type]
+    graph = build_graph("net", (Tensor("x", (1, ELEMENTS)),), (ops[-1].output,), tuple(ops), SOURCE)
+    return graph.replaced(tensors={name: replace(t, format=format_) for name, t in graph.tensors.items()})
 
 
 def tile_inputs(format_: Format, random_inputs: int) -> Array:

@@ -26,6 +26,17 @@ MCU_EXTEND(mcu_odd_u8, "uxtb16 %0, %1, ror #8")
 MCU_EXTEND(mcu_even_s8, "sxtb16 %0, %1")
 MCU_EXTEND(mcu_odd_s8, "sxtb16 %0, %1, ror #8")
 
+/* The larger byte of each pair: the difference sets flags, one a byte, by which bytes are selected. */
+#define MCU_MAX_BYTES(name, subtract)                                                                        \
+    static inline uint32_t name(uint32_t a, uint32_t b)                                                      \
+    {                                                                                                        \
+        uint32_t larger;                                                                                     \
+        __asm__(subtract " %0, %1, %2\n\tsel %0, %1, %2" : "=&r"(larger) : "r"(a), "r"(b) : "cc");           \
+        return larger;                                                                                       \
+    }
+MCU_MAX_BYTES(mcu_max_u8x4, "usub8")
+MCU_MAX_BYTES(mcu_max_s8x4, "ssub8")
+
 #else
 
 static inline int32_t mcu_signed_byte(uint32_t word, uint32_t place)
@@ -53,14 +64,33 @@ static inline uint32_t mcu_odd_s8(uint32_t word)
     return mcu_even_s8(word >> 8);
 }
 
+static inline uint32_t mcu_max_u8x4(uint32_t a, uint32_t b)
+{
+    uint32_t larger = 0;
+    for (uint32_t mask = 255U; mask != 0U; mask <<= 8) {
+        larger |= (a & mask) > (b & mask) ? a & mask : b & mask;
+    }
+    return larger;
+}
+
+static inline uint32_t mcu_max_s8x4(uint32_t a, uint32_t b)
+{
+    return mcu_max_u8x4(a ^ 0x80808080U, b ^ 0x80808080U) ^ 0x80808080U;
+}
+
 #endif
 
-/* A word from any address. */
+/* A word from any address, and to any. */
 static inline uint32_t mcu_load_u32(const void *from)
 {
     uint32_t word;
     __builtin_memcpy(&word, from, sizeof word);
     return word;
+}
+
+static inline void mcu_store_u32(void *to, uint32_t word)
+{
+    __builtin_memcpy(to, &word, sizeof word);
 }
 
 /* Copy a word at a time, whatever the addresses are. */
@@ -69,8 +99,7 @@ static inline void mcu_copy_bytes(void *to, const void *from, uint32_t bytes)
     uint8_t *target = to;
     const uint8_t *source = from;
     for (; bytes >= 4U; bytes -= 4U, target += 4, source += 4) {
-        const uint32_t word = mcu_load_u32(source);
-        __builtin_memcpy(target, &word, sizeof word);
+        mcu_store_u32(target, mcu_load_u32(source));
     }
     for (; bytes > 0U; --bytes) {
         *target++ = *source++;

@@ -19,6 +19,7 @@ from mcucompile.kernels.dual_multiply import DualMultiply
 from mcucompile.kernels.four_view_unrolled import FOUR_VIEW_UNROLLED
 from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
 from mcucompile.kernels.lane_multiply import LaneMultiply
+from mcucompile.kernels.max_pool import MAX_POOLS
 from mcucompile.kernels.plain import PLAIN_KERNELS
 from mcucompile.kernels.plain_elementwise import ELEMENTWISE_KERNELS
 from mcucompile.kernels.plain_movement import MOVEMENT_KERNELS
@@ -58,6 +59,7 @@ KERNELS: tuple[Kernel, ...] = (
     *(Tiles(name, kind, "kernels/tiles.c.j2", sums) for name, sums in _TILES for kind in ("dense", "conv")),
     *PLAIN_KERNELS,
     FOUR_VIEW_UNROLLED,
+    *MAX_POOLS,
     *WINDOW_KERNELS,
     *MOVEMENT_KERNELS,
     *ELEMENTWISE_KERNELS,

@@ -1,16 +1,18 @@
 """The plain kernels of pooling and of reductions."""
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 from mcucompile.kernels.conv_patches import row_context
-from mcucompile.kernels.kernel import Context, Layer
+from mcucompile.kernels.kernel import Context, Cost, Layer
 from mcucompile.kernels.plain import PlainKernel
 from mcucompile.kernels.requantize import requantize_code
 from mcucompile.ops import IntegerAveragePool, IntegerExtreme, IntegerSum, MaxPool
 from mcucompile.ops.window import Window
 
 
-def _window(layer: Layer, window: Window) -> dict[str, Any]:
+def window_context(layer: Layer, window: Window) -> dict[str, Any]:
     """Return the geometry that templates/ops/window.c.j2 loops over."""
     images, height, width, channels = layer.shapes[0]
     _, rows, columns, _ = layer.output_shape
@@ -42,7 +44,7 @@ def _max_pool(layer: Layer) -> Context:
     op = layer.op
     if not isinstance(op, MaxPool):
         raise TypeError(op.kind)
-    return {**_window(layer, op.window), "lowest": layer.output_format.minimum}
+    return {**window_context(layer, op.window), "lowest": layer.output_format.minimum}
 
 
 def _average_pool(layer: Layer) -> Context:
@@ -54,7 +56,7 @@ def _average_pool(layer: Layer) -> Context:
     rows = tuple(row * stride for row in op.rows)
     access = op.row_access(*layer.shapes)
     divisors = len(op.requantize.shift)
-    geometry = _window(layer, op.window)
+    geometry = window_context(layer, op.window)
     rows_of_divisors = ("row", *geometry["row_arguments"]) if divisors > 1 else geometry["row_arguments"]
     return {
         **geometry,
@@ -104,9 +106,22 @@ def _reduced(layer: Layer) -> Context:
     return {"outer": outer, "count": count, "inner": inner}
 
 
+@dataclass(frozen=True, slots=True)
+class PoolKernel(PlainKernel):
+    """A kernel that takes as long for each tap of each window."""
+
+    def cost(self, layer: Layer) -> Cost:
+        """Count taps."""
+        op = layer.op
+        if not isinstance(op, MaxPool | IntegerAveragePool):
+            raise TypeError(op.kind)
+        taps = math.prod(layer.output_shape) * op.window.taps
+        return Cost(self.instructions_per_element * taps, self.table_bytes(layer))
+
+
 WINDOW_KERNELS = (
-    PlainKernel("plain", "max_pool", "ops/max_pool.c.j2", 10, _max_pool),
-    PlainKernel("plain", "average_pool", "ops/average_pool.c.j2", 10, _average_pool, _average_pool_table_bytes),
+    PoolKernel("plain", "max_pool", "ops/max_pool.c.j2", 10, _max_pool),
+    PoolKernel("plain", "average_pool", "ops/average_pool.c.j2", 10, _average_pool, _average_pool_table_bytes),
     PlainKernel("plain", "reduce_sum", "ops/reduce_sum.c.j2", 8, _reduce_sum),
     PlainKernel("plain", "reduce_extreme", "ops/reduce_extreme.c.j2", 6, _reduce_extreme),
 )
