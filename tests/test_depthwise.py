@@ -40,8 +40,7 @@ def test_layers_on_the_host(x: str, part: int, has_multiplier: bool, tmp_path: P
     """The last layer's bits, and no access out of bounds in any, under sanitizers."""
     sums = _sums(has_multiplier)
     graph = tile_graph(x, every=9, first=part, sums=sums, depthwise=True)
-    model = tile_model(graph, no_multiply=not has_multiplier, core="host")
-    assert all(isinstance(planned.kernel, Depthwise) for planned in model.layers)
+    model = tile_model(graph, no_multiply=not has_multiplier, core="host", kernels=Depthwise)
     program = build_model(model, tmp_path, flags=("-O1", *SANITIZERS))
     codes = tile_inputs(graph.input.stored, 2)
     assert np.array_equal(run_model(program, graph, codes), graph.run(codes))
@@ -53,8 +52,7 @@ def test_every_layer_on_the_core(name: str, toolchain: str, level: str, part: in
     require_toolchain(board, toolchain)
     require_emulator(board, "unicorn")
     graph = tile_graph("int8", every=8, first=part, sums=_sums(board.has_multiplier), depthwise=True)
-    model = tile_model(graph, no_multiply=not board.has_multiplier, core=board.core)
-    assert all(isinstance(planned.kernel, Depthwise) for planned in model.layers)
+    model = tile_model(graph, no_multiply=not board.has_multiplier, core=board.core, kernels=Depthwise)
     elf = build_tiles(model, board, tmp_path, toolchain, level)
     if not board.has_multiplier:
         prove(inspect_elf(elf, board.core), elf, no_multiply=True)
@@ -64,9 +62,8 @@ def test_every_layer_on_the_core(name: str, toolchain: str, level: str, part: in
 def test_what_is_refused() -> None:
     kernel = next(kernel for kernel in KERNELS if kernel.name == "depthwise subtract")
     core = Core(True)
-    planned = tile_model(tile_graph("int8", every=99, sums=(("adder", "bytes"),), depthwise=True), core="host").layers[
-        0
-    ]
+    graph = tile_graph("int8", every=99, sums=(("adder", "bytes"),), depthwise=True)
+    planned = tile_model(graph, core="host", kernels=Depthwise).layers[0]
     layer, op = planned.layer, planned.layer.op
     assert isinstance(op, IntegerConv)
     assert planned.kernel is kernel

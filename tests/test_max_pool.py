@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from firmware_builds import require_emulator, require_toolchain
 from host_model import SANITIZERS, build_model, run_model
+from mcucompile.kernels import Kernel
 from tile_firmware import build_tiles, check_layers, large_board
 from tile_models import POOLS, pool_graph, tile_inputs, tile_model
 
@@ -17,7 +18,7 @@ def test_pools_on_the_host(x: str, tmp_path: Path) -> None:
     """The last layer's bits, and no access out of bounds in any, under sanitizers."""
     graph = pool_graph(x)
     for core, words in (("cortex-m4", 0 if x == "int16" else 6), ("host", 0)):
-        model = tile_model(graph, core=core)
+        model = tile_model(graph, core=core, kernels=Kernel)
         kernels = [planned.kernel.name for planned in model.layers]
         assert kernels.count("words") == words
         assert kernels.count("taps together") == len(POOLS) - words
@@ -32,5 +33,5 @@ def test_pools_on_the_host(x: str, tmp_path: Path) -> None:
 def test_pools_on_the_core(x: str, toolchain: str, level: str, tmp_path: Path) -> None:
     require_toolchain(BOARD, toolchain)
     require_emulator(BOARD, "unicorn")
-    model = tile_model(pool_graph(x))
+    model = tile_model(pool_graph(x), kernels=Kernel)
     check_layers(model, BOARD, build_tiles(model, BOARD, tmp_path, toolchain, level), inputs=4)

@@ -6,7 +6,7 @@ import numpy as np
 from mcucompile.emit import Model
 from mcucompile.encodings import Weights, given_weights
 from mcucompile.ir import Array, Format, Graph, Op, Source, Tensor, build_graph
-from mcucompile.kernels import Core
+from mcucompile.kernels import Core, Kernel
 from mcucompile.kernels.tiles import Tiles
 from mcucompile.numerics import INT32_MAX, Int, Requantization
 from mcucompile.ops import IntegerConv, IntegerDense, MaxPool, Reshape
@@ -141,13 +141,15 @@ def tile_inputs(format_: Format, random_inputs: int) -> Array:
     return np.concatenate([np.stack(flat), random])[:, None, :]
 
 
-def tile_model(graph: Graph, *, no_multiply: bool = False, core: str = "cortex-m4") -> Model:
-    """Plan a model for a core, each layer with the fastest of its tiles."""
+def tile_model(
+    graph: Graph, *, no_multiply: bool = False, core: str = "cortex-m4", kernels: type[Kernel] = Tiles
+) -> Model:
+    """Plan a model for a core, each layer with the fastest of its kernels of a class."""
     on = Core(not no_multiply, core)
-    tiles = [
-        [each for each in candidates_of(layer, on) if isinstance(each.kernel, Tiles)] for layer in layers_of(graph)
+    wanted = [
+        [each for each in candidates_of(layer, on) if isinstance(each.kernel, kernels)] for layer in layers_of(graph)
     ]
-    planned = tuple(min(found, key=lambda each: each.cost.time) for found in tiles)
+    planned = tuple(min(found, key=lambda each: each.cost.time) for found in wanted)
     return Model(graph, planned, plan_arena(graph), bytes(range(16)), no_multiply)
 
 

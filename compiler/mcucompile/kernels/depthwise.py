@@ -5,6 +5,7 @@ all windows. Rows beyond the image are read from a table of padding. Windows at 
 for a block, take each value by a pointer to its tap.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,7 +18,7 @@ from mcucompile.kernels.dense_trig import DENSE_TRIG
 from mcucompile.kernels.image_rows import Geometry, geometry_context, geometry_of
 from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
 from mcucompile.kernels.requantize import requantize_code
-from mcucompile.kernels.scaling import code_bytes, code_context
+from mcucompile.kernels.scaling import code_bytes, code_context, scaling_of
 from mcucompile.numerics import Int
 from mcucompile.ops import IntegerConv
 
@@ -27,7 +28,8 @@ _MOST_PADDING_BYTES = 1024
 # Instructions of a block's channel and of an output; of a single window's channel, of each of its taps, and of
 # finding a tap's place; of a row.
 _PER_CHANNEL, _PER_SINGLE, _PER_TAP, _PER_PLACE, _PER_ROW = 8, 8, 3, 12, 60
-_PER_SCALED, _PER_DIGITS = 7, 26
+_PER_SCALED = {"rv32imac": 8, "rv32ec": 8, "cortex-m0": 12, "cortex-m4": 6}
+_PER_LOAD = {"rv32imac": 1, "rv32ec": 1, "cortex-m0": 2, "cortex-m4": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +38,13 @@ class Depthwise(Kernel):
 
     Attributes:
         sums: the kernel that makes such sums of a row; its term serves here.
-        instructions: of the term.
+        instructions: of the term, by core.
         multiplies: the term does; then codes do as well.
     """
 
     headers: ClassVar[tuple[str, ...]] = ("mcu_scaling.h",)
     sums: Kernel
-    instructions: int
+    instructions: Mapping[str, float]
     multiplies: bool = False
 
     def refusal(self, layer: Layer, core: Core) -> str | None:
@@ -56,23 +58,26 @@ class Depthwise(Kernel):
             return f"needs windows of at most {_MOST_TAPS} taps"
         return self.sums.refusal(layer, core)
 
-    def cost(self, layer: Layer) -> Cost:
+    def cost(self, layer: Layer, core: Core) -> Cost:
         """Blocks of windows, single ones, and their rows."""
         geometry, sums = geometry_of(layer), sums_of(layer)
         blocks = _blocks(layer)
-        scaled = self.multiplies and bool(code_context(sums, sums.requantize)["scaling"])
-        wide = requantize_code(sums.requantize, sums.output)
-        code = _PER_SCALED if scaled else _PER_DIGITS + wide.instructions - 12
+        requantize = requantize_code(sums.requantize, sums.output)
+        scaled = self.multiplies and bool(scaling_of(sums, sums.requantize))
+        code = core.pick(_PER_SCALED) if scaled else requantize.instructions_on(core)
+        term, load = core.pick(self.instructions), core.pick(_PER_LOAD)
         taps = geometry.window.taps
-        block = blocks.windows * (taps * self.instructions + code) + blocks.loads + taps + _PER_CHANNEL
-        single = taps * (self.instructions + _PER_TAP) + code + _PER_SINGLE
+        block = blocks.windows * (taps * term + code) + load * (blocks.loads + taps) + _PER_CHANNEL
+        single = taps * (term + load * _PER_TAP) + code + _PER_SINGLE
         singles = geometry.columns - blocks.count * blocks.windows
         row = geometry.channels * (blocks.count * block + singles * single) + singles * taps * _PER_PLACE + _PER_ROW
-        tables = code_bytes(sums, sums.requantize) if scaled else wide.table_bytes
+        tables = code_bytes(sums, sums.requantize) if scaled else requantize.table_bytes
+        outputs = geometry.images * geometry.rows * geometry.columns * geometry.channels
         return Cost(
-            geometry.images * geometry.rows * row,
+            round(geometry.images * geometry.rows * row),
             _weights(layer)[1] * int(sums.weights.codes.size) + tables + _padding_bytes(layer, blocks),
             4 * (taps + geometry.window.size[0]),
+            (core.multiply_cycles - 1) * outputs * taps if self.multiplies else 0,
         )
 
     def context(self, layer: Layer) -> Context:
@@ -171,18 +176,18 @@ def _padding_bytes(layer: Layer, blocks: Blocks) -> int:
     return columns * geometry.channels * layer.formats[0].item_bytes
 
 
-# Instructions of the terms.
+# Instructions of the terms on each core, counted by benchmarks/kernels.py.
 _INSTRUCTIONS = {
-    "multiply": 1,
-    "subtract": 4,
-    "square": 2,
-    "compare": 9,
-    "add magnitudes": 9,
-    "compare signs": 4,
-    "add or subtract": 4,
-    "cosine table": 12,
-    "cordic": 476,
-    "quarter square": 10,
+    "multiply": (2.6, 1.0, 4.2, 0.9),
+    "subtract": (2.2, 2.4, 4.9, 2.6),
+    "square": (3.9, 2.0, 5.6, 2.4),
+    "compare": (5.8, 6.6, 10.1, 8.1),
+    "add magnitudes": (6.5, 7.2, 11.3, 9.8),
+    "compare signs": (3.7, 4.2, 6.0, 3.0),
+    "add or subtract": (1.3, 1.4, 4.0, 2.1),
+    "cosine table": (11.6, 12.3, 17.1, 12.0),
+    "cordic": (476.0, 476.0, 476.0, 476.0),
+    "quarter square": (13.4, 18.3, 10.9, 6.5),
 }
 DEPTHWISE = tuple(
     Depthwise(
@@ -190,7 +195,7 @@ DEPTHWISE = tuple(
         "conv",
         "kernels/depthwise.c.j2",
         sums,
-        _INSTRUCTIONS[sums.name],
+        dict(zip(("rv32imac", "rv32ec", "cortex-m0", "cortex-m4"), _INSTRUCTIONS[sums.name], strict=True)),
         sums.name in ("multiply", "square"),
     )
     for sums in (*DENSE_TERMS, *DENSE_TRIG, DECODED_QUARTER_SQUARE)

@@ -40,7 +40,7 @@ class TogetherMaxPool(Kernel):
         channels = layer.shapes[0][-1]
         return None if _BYTES <= channels <= _BYTES * _MOST_WORDS else "needs 4 to 64 channels"
 
-    def cost(self, layer: Layer) -> Cost:
+    def cost(self, layer: Layer, core: Core) -> Cost:  # noqa: ARG002 - much the same on all
         """Every tap of every word or value."""
         taps = _pool(layer).window.taps
         n, rows, columns, channels = layer.output_shape

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mcucompile.kernels.conv_patches import row_context
-from mcucompile.kernels.kernel import Context, Cost, Layer
+from mcucompile.kernels.kernel import Context, Core, Cost, Layer
 from mcucompile.kernels.plain import PlainKernel
 from mcucompile.kernels.requantize import requantize_code
 from mcucompile.ops import IntegerAveragePool, IntegerExtreme, IntegerSum, MaxPool
@@ -110,7 +110,7 @@ def _reduced(layer: Layer) -> Context:
 class PoolKernel(PlainKernel):
     """A kernel that takes as long for each tap of each window."""
 
-    def cost(self, layer: Layer) -> Cost:
+    def cost(self, layer: Layer, core: Core) -> Cost:  # noqa: ARG002 - much the same on all
         """Count taps."""
         op = layer.op
         if not isinstance(op, MaxPool | IntegerAveragePool):
