@@ -54,6 +54,15 @@ SUMS = (
 )
 # Hundreds of instructions for each weight: one shape says enough.
 SLOW = "cordic"
+# For these sums, dense layers and depthwise convolutions say what a large convolution takes.
+SMALL_ONLY = {
+    ("dot", "log3"),
+    ("dot", "dlq3"),
+    ("adder", "int4"),
+    ("minconv", "int4"),
+    ("mfo", "int8"),
+    ("trig", "int8"),
+}
 
 
 def layer_graph(shape: str, similarity: str, weights: str) -> Graph:
@@ -115,6 +124,8 @@ def rows(only: str, cores: tuple[str, ...], toolchain: str) -> Iterator[dict[str
             continue
         for shape in SHAPES:
             for similarity, weights in SUMS:
+                if shape.startswith("conv") and (similarity, weights) in SMALL_ONLY:
+                    continue
                 graph = layer_graph(shape, similarity, weights)
                 for kernel in applicable(graph, Core(board.has_multiplier, board.core)):
                     label = f"{shape} {similarity} {weights} {kernel}"

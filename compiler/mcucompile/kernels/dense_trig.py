@@ -8,9 +8,9 @@ from mcucompile.similarities.trig.reference import COSINES
 
 # Instructions for each weight with a table, and by CORDIC: two cosines of about 17 steps each.
 _INSTRUCTIONS = {
-    "rv32imac": (14.9, 480.0),
-    "rv32ec": (14.9, 480.0),
-    "cortex-m0": (17.3, 480.0),
+    "rv32imac": (14.9, 435.0),
+    "rv32ec": (14.9, 435.0),
+    "cortex-m0": (17.3, 570.0),
     "cortex-m4": (16.2, 480.0),
 }
 _TABLE = SharedTable(
