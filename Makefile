@@ -43,6 +43,7 @@ tables: $(VENV)/.test
 	$(BIN)/python benchmarks/multiplication_free_claims.py
 	$(BIN)/python benchmarks/activation_methods.py
 	$(BIN)/python benchmarks/multiplication_free.py
+	$(BIN)/python benchmarks/kernels.py
 	$(BIN)/python benchmarks/tables.py
 
 $(VENV)/bin/python:

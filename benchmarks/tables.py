@@ -2,6 +2,8 @@
 
 python benchmarks/tables.py            rewrite README.md
 python benchmarks/tables.py --check    exit 1 if README.md is not what the results say
+
+Also writes benchmarks/KERNELS.md.
 """
 
 import json
@@ -13,10 +15,14 @@ from typing import Any
 
 import click
 from claims_rows import claims_rows
+from kernel_rows import all_rows, best_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
+KERNELS = ROOT / "benchmarks" / "KERNELS.md"
+# Million instructions of ResNet-8 in int8 by CMSIS-NN (-Ofast), without and with a multiplier on RV32.
+CMSIS_NN_RESNET8 = {"rv32ec": 1000, "rv32imac": 65.3, "cortex-m0": 97.6, "cortex-m4": 29.9}
 # Thesis, Table 3.1 (percent) and Table 3.5 (fractions): hidden size -> LogQuant, DLQ, float.
 THESIS_3_1 = {"dense_784_16_10": 94.125, "four_view_64_16_10": 96.035}
 THESIS_3_5 = {
@@ -218,6 +224,32 @@ def claims_table(results: Results) -> str:
     return markdown([["source", "claim", "theirs", "ours", "holds"], *claims_rows(results["claims"])])
 
 
+def kernels_table(results: Results) -> str:
+    """The fastest kernel of each layer and core, beside CMSIS-NN."""
+    return markdown([["layer", "sums", "RV32EC", "RV32IMAC", "Cortex-M0", "Cortex-M4"], *best_rows(results["kernels"])])
+
+
+def resnet8_speed_table(results: Results) -> str:
+    """ResNet-8's instructions on every core, beside CMSIS-NN."""
+    rows = [["weights", "core", "instructions (cycles)", "CMSIS-NN int8", "flash", "RAM"]]
+    for run in results["resnet8_speed"]:
+        counts = f"{run['instructions'] / 1e6:.1f} ({run['cycles'] / 1e6:.1f})"
+        sizes = (f"{run['flash_bytes']:,}", f"{run['ram_bytes']:,}")
+        rows.append([run["weights"], run["core"], counts, f"{CMSIS_NN_RESNET8[run['core']]:g}", *sizes])
+    return markdown(rows)
+
+
+def all_kernels(results: Results) -> str:
+    """Return the page of all kernels."""
+    head = ["layer", "sums", "core", "kernel", "instructions", "cycles", "declared", "code", "tables", "scratch"]
+    return (
+        "# Kernels\n\nInstructions and estimated cycles for each weight operation, the share of the instructions that "
+        "the kernel declares, bytes of code, of weights and tables (of weights that are code, the code again) and of "
+        "scratch. Written by `benchmarks/tables.py` from what `benchmarks/kernels.py` measured.\n\n"
+        f"{markdown([head, *all_rows(results['kernels'])])}\n"
+    )
+
+
 TABLES: dict[str, Callable[[Results], str]] = {
     "examples": examples_table,
     "hidden": hidden_table,
@@ -230,6 +262,8 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "quantized_models": quantized_models_table,
     "memory": memory_table,
     "resnet8": resnet8_table,
+    "kernels": kernels_table,
+    "resnet8_speed": resnet8_speed_table,
     "similarities": similarities_table,
     "speed": speed_table,
     "conformance": conformance_table,
@@ -271,6 +305,8 @@ def load_results() -> Results:
         "training_speed": "training_speed",
         "similarities": "multiplication_free",
         "claims": "multiplication_free_claims",
+        "kernels": "kernels",
+        "resnet8_speed": "resnet8_speed",
     }
     return {name: json.loads((RESULTS / f"{file}.json").read_text(encoding="utf-8")) for name, file in files.items()}
 
@@ -279,11 +315,13 @@ def load_results() -> Results:
 @click.option("--check", is_flag=True, help="Change nothing; exit 1 if the README is not what the results say.")
 def main(check: bool) -> None:
     """Rewrite or check the README."""
+    results = load_results()
     text = README.read_text(encoding="utf-8")
-    rendered = render(text, load_results())
+    pages = {README: render(text, results), KERNELS: all_kernels(results)}
     if check:
-        sys.exit(rendered != text)
-    README.write_text(rendered, encoding="utf-8")
+        sys.exit(any(not page.exists() or page.read_text(encoding="utf-8") != now for page, now in pages.items()))
+    for page, now in pages.items():
+        page.write_text(now, encoding="utf-8")
 
 
 if __name__ == "__main__":
