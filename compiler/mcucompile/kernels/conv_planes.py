@@ -116,7 +116,8 @@ class ConvPlanes(Kernel):
         runs = n_out * len(plan.planes) * plan.blocks
         built = op.window.size[0] * plan.groups * layout.row_words * count.subsets
         per_plane, beside = count.finish
-        digits = len(plan.requantize.digits[0])
+        # Digits from a table are shifted by what is looked up.
+        digits = 0 if plan.requantize.is_uniform else len(plan.requantize.digits[0])
         finished = n_out * 2 * layout.words * (per_plane * len(plan.planes) + beside + 4 * digits)
         segment = tokens * count.rows[wide] + runs * count.runs[wide] + built + finished
         table = 4 * op.window.size[0] * plan.block * _ENTRIES * layout.row_words

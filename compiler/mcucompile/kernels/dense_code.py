@@ -83,7 +83,7 @@ class DenseCode(Kernel):
         """Count the instructions."""
         sums = sums_of(layer)
         lines = sum(len(block.lines) + sum(block.negated) for block in self.blocks(sums))
-        requantize = sum(code.literal_instructions for code in _requantize_each(sums))
+        requantize = sum(code.literal_instructions_on(self.assembly.core) for code in _requantize_each(sums))
         size = self.line_bytes * lines + _REQUANTIZE_BYTES * requantize
         return Cost(sums.rows * (lines + requantize), round(size), _SAVED_BYTES)
 

@@ -64,6 +64,6 @@ DENSE_TERMS = (
     _term("square", "euclid", (5.7, 9.0), (5.7, 9.0), (8.0, 12.0), (5.0, 7.5), multiplies=True),
     _term("compare", "minconv", (10.7, 14.5), (10.7, 14.6), (15.1, 19.6), (12.5, 14.5)),
     _term("add magnitudes", "mfo", (10.2, 12.9), (10.2, 12.9), (16.4, 20.0), (12.9, 15.2)),
-    _term("compare signs", "binary", (4.9, 7.2), (4.9, 7.2), (10.5, 14.1), (6.2, 8.5)),
+    _term("compare signs", "binary", (6.0, 8.7), (6.0, 8.7), (10.5, 14.1), (6.2, 8.5)),
     _term("add or subtract", "ternary", (5.1, 7.8), (5.1, 7.8), (8.7, 12.3), (6.9, 9.2)),
 )

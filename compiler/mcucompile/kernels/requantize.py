@@ -88,11 +88,11 @@ class RequantizeCode:
         wide = self.is_wide * self.digit_count * (6 if self.is_uniform else 12)
         return (uniform if self.is_uniform else table) + rounding + wide
 
-    @property
-    def literal_instructions(self) -> int:
+    def literal_instructions_on(self, core: str) -> int:
         """Instructions for one accumulator, every number a literal: an offset, a shift, a clamp and a store."""
         digits = sum(1 for digit in self.digits[0] if digit)
-        return 12 + self.is_wide * digits * 6 if self.is_wide else 9 + 2 * digits
+        beside = 5 if core == "cortex-m4" else 9
+        return 12 + self.is_wide * digits * 6 if self.is_wide else beside + 2 * digits
 
     @property
     def high_words(self) -> tuple[int, ...]:
