@@ -10,8 +10,9 @@ from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
 from mcucompile.ops import IntegerConv
 from mcucompile.ops.window import Window
 
-# Instructions to copy one value into the patch, and around each output pixel.
-_PER_VALUE, _PER_PIXEL = 5, 60
+# Instructions to copy one value into the patch, of one group or of several, and around each output pixel.
+_PER_VALUE = {"rv32imac": (5, 5), "rv32ec": (5, 5), "cortex-m0": (5, 7.5), "cortex-m4": (5, 5)}
+_PER_PIXEL = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +35,10 @@ class ConvPatches(Kernel):
         inner = self.sums.cost(layer, core)
         values = 0 if _reads_in_place(op) else _patch_values(op)
         pixels = math.prod(layer.output_shape[:3])
+        per_value = core.pick(_PER_VALUE)[op.groups > 1]
         return replace(
             inner,
-            instructions=pixels * (inner.instructions + _PER_VALUE * values + _PER_PIXEL),
+            instructions=round(pixels * (inner.instructions + per_value * values + _PER_PIXEL)),
             waits=pixels * inner.waits,
             stack_bytes=inner.stack_bytes + values * layer.formats[0].item_bytes,
         )
