@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from firmware_builds import require_emulator, require_toolchain
 from host_model import SANITIZERS, build_model, run_model
-from mcucompile.kernels import KERNELS, Core
+from mcucompile.kernels import KERNELS, Core, Kernel
 from mcucompile.kernels.depthwise import Depthwise
+from mcucompile.kernels.depthwise_words import DEPTHWISE_WORDS, DepthwiseWords
 from mcucompile.ops import IntegerConv
 from mcucompile.ops.window import Window
 from mcucompile.targets.elf import inspect_elf, prove
@@ -57,6 +58,55 @@ def test_every_layer_on_the_core(name: str, toolchain: str, level: str, part: in
     if not board.has_multiplier:
         prove(inspect_elf(elf, board.core), elf, no_multiply=True)
     check_layers(model, board, elf, inputs=1)
+
+
+WORD_SUMS = (("adder", "bytes"), ("adder", "far"), ("binary", "bytes"), ("ternary", "signs"))
+
+
+@pytest.mark.parametrize(
+    ("x", "toolchain", "level"), [("uint8", "gcc", "2"), ("int8", "zig", "s"), ("int8", "gcc", "3"), ("int8", "", "")]
+)
+def test_words_of_four_channels(x: str, toolchain: str, level: str, tmp_path: Path) -> None:
+    """Every layer's bits on the core; on the host, without tool chain, the last one's under sanitizers."""
+    board = large_board("nucleo-f401re")
+    graph = tile_graph(x, sums=WORD_SUMS, depthwise=True, channels=4)
+    model = tile_model(graph, kernels=DepthwiseWords)
+    assert len(model.layers) >= 21
+    if toolchain:
+        require_toolchain(board, toolchain)
+        require_emulator(board, "unicorn")
+        check_layers(model, board, build_tiles(model, board, tmp_path, toolchain, level), inputs=2)
+    else:
+        program = build_model(model, tmp_path, flags=("-O1", *SANITIZERS))
+        codes = tile_inputs(graph.input.stored, 2)
+        assert np.array_equal(run_model(program, graph, codes), graph.run(codes))
+
+
+def test_words_without_multiplier(tmp_path: Path) -> None:
+    board = large_board("nucleo-f401re")
+    require_toolchain(board, "gcc")
+    require_emulator(board, "unicorn")
+    graph = tile_graph("int8", every=3, sums=WORD_SUMS, depthwise=True, channels=4)
+    model = tile_model(graph, no_multiply=True, kernels=DepthwiseWords)
+    elf = build_tiles(model, board, tmp_path, "gcc", "2")
+    prove(inspect_elf(elf, board.core), elf, no_multiply=True)
+    check_layers(model, board, elf, inputs=1)
+
+
+def test_what_words_refuse() -> None:
+    core = Core(True, "cortex-m4")
+    layers = [
+        planned.layer
+        for planned in tile_model(
+            tile_graph("int8", sums=(("adder", "bytes"), ("minconv", "bytes")), depthwise=True), kernels=Kernel
+        ).layers
+    ]
+    assert DEPTHWISE_WORDS.refusal(layers[0], core) is None
+    assert DEPTHWISE_WORDS.refusal(layers[0], Core(True)) == "needs a core with DSP instructions"
+    assert DEPTHWISE_WORDS.refusal(layers[1], core) == "computes one difference for each weight only"
+    assert {DEPTHWISE_WORDS.refusal(layer, core) for layer in layers if layer.shapes[0][-1] == 7} == {
+        "needs channels in fours"
+    }
 
 
 def test_what_is_refused() -> None:

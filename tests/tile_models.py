@@ -87,10 +87,25 @@ def input_format(name: str) -> Format:
 
 
 def tile_graph(
-    x: str, *, every: int = 1, first: int = 0, sums: tuple[tuple[str, str], ...] = SUMS, depthwise: bool = False
+    x: str,
+    *,
+    every: int = 1,
+    first: int = 0,
+    sums: tuple[tuple[str, str], ...] = SUMS,
+    depthwise: bool = False,
+    channels: int = 1,
 ) -> Graph:
-    """Return a model of the layers that x allows; of all combinations of sums and layers every n-th."""
-    layers = DEPTHWISE if depthwise else LAYERS
+    """Return a model of the layers that x allows; of all combinations of sums and layers every n-th.
+
+    Args:
+        x: format of the input.
+        every, first: n, and which one comes first.
+        sums: similarities and kinds of weights.
+        depthwise: convolutions of each channel.
+        channels: whose number is a multiple of this.
+    """
+    shapes = DEPTHWISE if depthwise else LAYERS
+    layers = {name: layer for name, layer in shapes.items() if layer[0][-1] % channels == 0}
     format_ = input_format(x)
     random = np.random.default_rng(ELEMENTS)
     chosen = [s for s in sums if (format_.bits == 8 or s[0] == "dot") and (format_.signed or s[0] != "binary")]

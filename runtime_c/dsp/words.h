@@ -26,6 +26,35 @@ MCU_EXTEND(mcu_odd_u8, "uxtb16 %0, %1, ror #8")
 MCU_EXTEND(mcu_even_s8, "sxtb16 %0, %1")
 MCU_EXTEND(mcu_odd_s8, "sxtb16 %0, %1, ror #8")
 
+/* A word from any address, not before what stands before it: compilers load all they can first, and spill it.
+ */
+typedef struct __attribute__((packed, may_alias)) {
+    uint32_t word;
+} mcu_unaligned;
+
+static inline uint32_t mcu_load_now_u32(const void *from)
+{
+    uint32_t word;
+    __asm__ volatile("ldr %0, %1" : "=r"(word) : "m"(*(const mcu_unaligned *)from));
+    return word;
+}
+
+/* Add |a - b| of each pair of bytes without a sign: of two differences one is cut off at 0. even: two
+ * halfwords, of bytes 0 and 2; odd: of 1 and 3.
+ */
+static inline void mcu_add_distances_u8x4(uint32_t *even, uint32_t *odd, uint32_t a, uint32_t b)
+{
+    uint32_t above;
+    uint32_t below;
+    __asm__ volatile("uqsub8 %2, %4, %5\n\t"
+                     "uqsub8 %3, %5, %4\n\t"
+                     "orr %2, %2, %3\n\t"
+                     "uxtab16 %0, %0, %2\n\t"
+                     "uxtab16 %1, %1, %2, ror #8"
+                     : "+r"(*even), "+r"(*odd), "=&r"(above), "=&r"(below)
+                     : "r"(a), "r"(b));
+}
+
 /* The larger byte of each pair: the difference sets flags, one a byte, by which bytes are selected. */
 #define MCU_MAX_BYTES(name, subtract)                                                                        \
     static inline uint32_t name(uint32_t a, uint32_t b)                                                      \
@@ -64,6 +93,16 @@ static inline uint32_t mcu_odd_s8(uint32_t word)
     return mcu_even_s8(word >> 8);
 }
 
+static inline void mcu_add_distances_u8x4(uint32_t *even, uint32_t *odd, uint32_t a, uint32_t b)
+{
+    uint32_t distances = 0;
+    for (uint32_t mask = 255U; mask != 0U; mask <<= 8) {
+        distances |= (a & mask) > (b & mask) ? (a & mask) - (b & mask) : (b & mask) - (a & mask);
+    }
+    *even += mcu_even_u8(distances);
+    *odd += mcu_odd_u8(distances);
+}
+
 static inline uint32_t mcu_max_u8x4(uint32_t a, uint32_t b)
 {
     uint32_t larger = 0;
@@ -87,6 +126,13 @@ static inline uint32_t mcu_load_u32(const void *from)
     __builtin_memcpy(&word, from, sizeof word);
     return word;
 }
+
+#ifndef MCU_DSP
+static inline uint32_t mcu_load_now_u32(const void *from)
+{
+    return mcu_load_u32(from);
+}
+#endif
 
 static inline void mcu_store_u32(void *to, uint32_t word)
 {

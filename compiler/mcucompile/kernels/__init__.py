@@ -15,6 +15,7 @@ from mcucompile.kernels.dense_sparse import DENSE_SPARSE
 from mcucompile.kernels.dense_term import DENSE_TERMS
 from mcucompile.kernels.dense_trig import DENSE_TRIG
 from mcucompile.kernels.depthwise import DEPTHWISE
+from mcucompile.kernels.depthwise_words import DEPTHWISE_WORDS
 from mcucompile.kernels.dual_multiply import DualMultiply
 from mcucompile.kernels.four_view_unrolled import FOUR_VIEW_UNROLLED
 from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
@@ -51,6 +52,7 @@ KERNELS: tuple[Kernel, ...] = (
     *(ConvPatches(kernel.name, "conv", "kernels/conv_patches.c.j2", kernel) for kernel in _SUMS),
     *CONV_PLANES,
     *DEPTHWISE,
+    DEPTHWISE_WORDS,
     *(
         RecurrentKernel(kernel.name, kind, f"kernels/{kind}.c.j2", kernel)
         for kind in ("lstm", "gru")

@@ -49,19 +49,12 @@ class Depthwise(Kernel):
 
     def refusal(self, layer: Layer, core: Core) -> str | None:
         """Refuse what the term refuses, and other convolutions."""
-        op, sums = layer.op, sums_of(layer)
-        if not isinstance(op, IntegerConv) or op.planar:
-            return "reads images with channels last only"
-        if not len(sums.weights.codes) == sums.groups == layer.shapes[0][-1]:
-            return "computes one output of each channel only"
-        if op.window.taps > _MOST_TAPS:
-            return f"needs windows of at most {_MOST_TAPS} taps"
-        return self.sums.refusal(layer, core)
+        return depthwise_refusal(layer) or self.sums.refusal(layer, core)
 
     def cost(self, layer: Layer, core: Core) -> Cost:
         """Blocks of windows, single ones, and their rows."""
         geometry, sums = geometry_of(layer), sums_of(layer)
-        blocks = _blocks(layer)
+        blocks = blocks_of(layer)
         requantize = requantize_code(sums.requantize, sums.output)
         scaled = self.multiplies and bool(scaling_of(sums, sums.requantize))
         code = core.pick(_PER_SCALED) if scaled else requantize.instructions_on(core)
@@ -75,7 +68,7 @@ class Depthwise(Kernel):
         outputs = geometry.images * geometry.rows * geometry.columns * geometry.channels
         return Cost(
             round(geometry.images * geometry.rows * row),
-            _weights(layer)[1] * int(sums.weights.codes.size) + tables + _padding_bytes(layer, blocks),
+            _weights(layer)[1] * int(sums.weights.codes.size) + tables + padding_bytes(layer, blocks),
             4 * (taps + geometry.window.size[0]),
             (core.multiply_cycles - 1) * outputs * taps if self.multiplies else 0,
         )
@@ -83,7 +76,7 @@ class Depthwise(Kernel):
     def context(self, layer: Layer) -> Context:
         """Return the term, the decoded weights, the blocks and the geometry."""
         geometry, sums = geometry_of(layer), sums_of(layer)
-        blocks = _blocks(layer)
+        blocks = blocks_of(layer)
         inner = self.sums.context(layer)
         shared = {name: inner[name] for name in ("step", "table", "reach", "shared_tables") if name in inner}
         codes = dict(code_context(sums, sums.requantize))
@@ -96,8 +89,18 @@ class Depthwise(Kernel):
             "blocks": blocks,
             "weights": tuple(sums.weights.values.reshape(-1).tolist()),
             "weight_type": _weights(layer)[0],
-            "padding": _padding_bytes(layer, blocks) // layer.formats[0].item_bytes,
+            "padding": padding_bytes(layer, blocks) // layer.formats[0].item_bytes,
         }
+
+
+def depthwise_refusal(layer: Layer) -> str | None:
+    """Return why a layer is no depthwise convolution of few taps."""
+    op, sums = layer.op, sums_of(layer)
+    if not isinstance(op, IntegerConv) or op.planar:
+        return "reads images with channels last only"
+    if not len(sums.weights.codes) == sums.groups == layer.shapes[0][-1]:
+        return "computes one output of each channel only"
+    return f"needs windows of at most {_MOST_TAPS} taps" if op.window.taps > _MOST_TAPS else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +129,12 @@ class Blocks:
         return self.rows * len(self.taps)
 
 
-def _blocks(layer: Layer) -> Blocks:
-    """Return the blocks that leave the least to do."""
+def blocks_of(layer: Layer, most_windows: int = _MOST_WINDOWS) -> Blocks:
+    """Return the blocks that leave the least to do, of so many windows at most."""
     geometry, item = geometry_of(layer), layer.formats[0].item_bytes
     taps = geometry.window.taps
-    most = max(min(_MOST_WINDOWS, _MOST_TERMS // taps), 1)
-    choices = [_blocks_of(geometry, windows) for windows in range(1, most + 1)]
+    most = max(min(most_windows, _MOST_TERMS // taps), 1)
+    choices = [_block_choice(geometry, windows) for windows in range(1, most + 1)]
     fit = [blocks for blocks in choices if blocks.columns * geometry.channels * item <= _MOST_PADDING_BYTES]
 
     def price(blocks: Blocks) -> int:
@@ -141,7 +144,7 @@ def _blocks(layer: Layer) -> Blocks:
     return min(fit or choices[:1], key=price)
 
 
-def _blocks_of(geometry: Geometry, windows: int) -> Blocks:
+def _block_choice(geometry: Geometry, windows: int) -> Blocks:
     window = geometry.window
     size, stride, dilation, before = (
         pair[1] for pair in (window.size, window.strides, window.dilations, window.before)
@@ -167,7 +170,7 @@ def _weights(layer: Layer) -> tuple[str, int]:
     return "int32_t", 4
 
 
-def _padding_bytes(layer: Layer, blocks: Blocks) -> int:
+def padding_bytes(layer: Layer, blocks: Blocks) -> int:
     """Return the bytes of the table of padding: what a block sees of a row, or a pixel."""
     geometry = geometry_of(layer)
     if not any(geometry.checks):
