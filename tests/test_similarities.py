@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,10 @@ from mcucompile.errors import QuantizationError, UnsupportedError, UserError
 from mcucompile.ir import Format, Graph, Op, Source, Tensor, build_graph
 from mcucompile.kernels import KERNELS, Core, Layer
 from mcucompile.numerics import Int
-from mcucompile.ops import Add, Affine, Dense, IntegerDense, Lookup
+from mcucompile.ops import Add, Affine, AveragePool, Dense, IntegerDense, Lookup, Reshape
 from mcucompile.ops.formula import Step, X
 from mcucompile.ops.similar import sum_bounds
+from mcucompile.ops.window import Window
 from mcucompile.passes import simplify
 from mcucompile.plan import parse_kernels, plan_arena, select_kernels
 from mcucompile.quantize import parse_activations, parse_weights, quantize
@@ -271,3 +273,30 @@ def test_a_function_before_a_layer_may_have_a_zero_point(similarity: str) -> Non
     assert isinstance(layer, IntegerDense)
     assert integers.tensors["f"].stored.zero_point != 0
     assert integers.tensors[layer.inputs[0]].stored.zero_point == 0
+
+
+def test_signs_take_a_mean_as_it_is() -> None:
+    random = np.random.default_rng(13)
+    pool = AveragePool(
+        name="p", inputs=("x",), output="p", source=SOURCE, window=Window((2, 2), (2, 2)), counts=((2, 2), (2, 2))
+    )
+    view = Reshape(name="f", inputs=("p",), output="f", source=SOURCE, shape=(1, 4))
+    ops = (pool, view, _dense("ternary", np.sign(random.normal(0, 1, (3, 4))), "f"))
+    real = simplify(build_graph("net", (Tensor("x", (1, 4, 4, 1), Format(8, False)),), ("y",), ops, SOURCE))
+    integers = quantize(real, calibrate(real, random.integers(0, 256, (9, 1, 4, 4, 1))), parse_weights("int8", real), 2)
+    assert [op.kind for op in integers.ops] == ["average_pool", "reshape", "dense"]
+    assert integers.tensors["f"].stored.zero_point == 0
+
+
+@pytest.mark.parametrize("gain", [1.0, 0.37, -2.3])
+def test_one_factor_for_all_outputs_becomes_an_exact_multiplier(gain: float) -> None:
+    random = np.random.default_rng(14)
+    layer = replace(
+        _dense("ternary", np.sign(random.normal(0, 1, (3, 4))), "x", "a"), gain=np.full(3, gain, np.float32)
+    )
+    integers = _quantize(_graph(layer, _dense("ternary", np.eye(4, 3), "a")))
+    (op, _) = integers.ops
+    assert isinstance(op, IntegerDense)
+    multiplier, shift = op.requantize.multiplier.astype(np.float64), op.requantize.shift
+    exact = np.float32(gain) * integers.input.stored.scale / integers.tensors["a"].stored.scale
+    assert multiplier / 2.0**shift == pytest.approx(exact, rel=1e-9)

@@ -14,7 +14,7 @@ from mcucompile.errors import QuantizationError
 from mcucompile.ir import Array, Format, Source
 from mcucompile.lowering import Lowering, code_limits
 from mcucompile.numerics import INT32_MAX, Int, Real, Requantization, requantization, short_multipliers
-from mcucompile.ops.linear import LoweredLinear, weighted_bounds
+from mcucompile.ops.linear import LoweredLinear, fitted_format, weighted_bounds
 from mcucompile.similarities import Similarity
 
 # A multiplier has no free scale to hide its rounding in: three signed digits are within 3 % of any gain. Wider ones
@@ -62,7 +62,7 @@ def lower_similar(lowering: Lowering, layer: SimilarLayer) -> LoweredLinear:
     source, similarity = lowering.formats[0], layer.similarity
     weights = _signs(layer) if similarity.signs else _shared(lowering, layer)
     unit = similarity.unit(source.scale)
-    format_ = lowering.output_format(signed=not layer.relu)
+    format_ = _output_format(lowering, layer, unit)
     low, high = sum_bounds(similarity, weights.values, source)
     bias = layer.bias
     if lowering.corrects_rounding:
@@ -82,6 +82,14 @@ def sum_bounds(similarity: Similarity, values: Int, format_: Format) -> tuple[In
     terms = similarity.term(codes[:, None], distinct)
     places = places.reshape(values.shape)
     return terms.min(axis=0)[places].sum(axis=1), terms.max(axis=0)[places].sum(axis=1)
+
+
+def _output_format(lowering: Lowering, layer: SimilarLayer, unit: float) -> Format:
+    """Return the output's format; its scale has an exact multiplier if one serves all outputs."""
+    gain = float(layer.gain[0])
+    if lowering.scale.only_signs or not gain or (layer.gain != gain).any():
+        return lowering.output_format(signed=not layer.relu)
+    return fitted_format(lowering, abs(gain) * unit, signed=not layer.relu)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

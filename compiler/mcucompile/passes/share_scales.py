@@ -10,7 +10,7 @@ import numpy as np
 
 from mcucompile.ir import Graph, Op
 from mcucompile.lowering import ScaleRule
-from mcucompile.ops import Add, Affine, Clip, Conv, Dense, MaxPool, Relu, Reshape, Take, Transpose
+from mcucompile.ops import Add, Affine, AveragePool, Clip, Conv, Dense, MaxPool, Relu, Reshape, Take, Transpose
 from mcucompile.ops.sums import Sums
 from mcucompile.passes.rewrite import Change, Draft, rewrite
 
@@ -60,8 +60,10 @@ def _rescale(graph: Draft, op: Op) -> Change | None:
     before = graph.producer(name)
     while isinstance(before, _SAME):
         before = graph.producer(before.inputs[0])
-    # Signs take any scale, but no zero point, which functions and pairs may give.
-    if isinstance(before, _FREE) or (before is None and not op.term.shares_scale):
+    # Signs take any scale, but no zero point, which functions and pairs may give. Means have none, but steps that
+    # suit binary sums, which read the signs of x, they cannot choose.
+    is_mean = isinstance(before, AveragePool) and op.similarity == "ternary"
+    if isinstance(before, _FREE) or is_mean or (before is None and not op.term.shares_scale):
         return None
     tensor = graph.tensors[name]
     rescaled = f"{name}@{op.name}"
