@@ -23,8 +23,10 @@
 #define MCU_OPAQUE(value) ((void)0)
 #endif
 
-/* In a loop over `pointer`, keeps the compiler from unrolling it: its cost is what was planned. */
-#define MCU_LOOP_AS_IT_IS(pointer) __asm__("" : "+r"(pointer))
+/* At the end of a loop: keeps the compiler from unrolling it and from copying what it counts, so that it
+ * costs what was planned.
+ */
+#define MCU_LOOP_AS_IT_IS(pointer, sum) __asm__("" : "+r"(pointer), "+r"(sum))
 
 /* acc * 2^n, n in 0..31. */
 static inline int32_t mcu_shift_left_s32(int32_t acc, uint32_t n)

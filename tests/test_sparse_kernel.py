@@ -56,6 +56,16 @@ def _magnitudes(weights: str, count: int, *, signed: bool, name: str) -> Graph:
     return layer_graph(weight, weights, signed=signed, name=name)
 
 
+def _twos(n_out: int, n_in: int, name: str = "net") -> Graph:
+    """Return a layer of weights 1 and 2 of both signs, four or eight of each in every output."""
+    random = np.random.default_rng(n_in)
+    weight = np.zeros((n_out, n_in))
+    for row in weight:
+        places = random.permutation(n_in)[:24]
+        row[places] = np.repeat([1, -1, 2, -2], [8, 8, 4, 4])
+    return layer_graph(weight, "log3", name=name)
+
+
 def _given(graph: Graph, values: Array) -> Graph:
     """Return the graph of one layer with other integer weights."""
     (op,) = graph.ops
@@ -82,6 +92,7 @@ def _graphs() -> list[Graph]:
         _magnitudes("log3", 4, signed=True, name="log3"),
         _magnitudes("int4", 3, signed=False, name="int4"),
         _magnitudes("dlq3", 8, signed=True, name="dlq3"),
+        _twos(7, 50, name="twos"),
         _given(_ternary(_signs(5, 40, 0.3), name="given"), np.array([[0, -3, 200, 0, 5] * 8] * 5)),
     ]
 
@@ -93,7 +104,7 @@ def test_the_host_gives_the_bits_of_the_reference(tmp_path: Path) -> None:
     for number, graph in enumerate(graphs):
         codes = edge_codes(graph, 30)
         assert np.array_equal(run_model(program, graph, codes, number), graph.run(codes)), graph.name
-    assert len(graphs) == 12
+    assert len(graphs) == 13
 
 
 def test_sums_are_those_of_a_brute_force_loop() -> None:
@@ -149,6 +160,7 @@ def test_every_core_gives_the_bits_at_the_declared_cost(board: str, toolchain: s
     machine = large(load_board(board))
     cases = (
         _ternary(_signs(32, 196, 0.15, fours=True)),
+        _twos(32, 196),
         _ternary(_signs(12, 400, 0.15), signed=True),
         _magnitudes("log3", 3, signed=True, name="net"),
     )
