@@ -15,7 +15,7 @@ from mcucompile.emit import Model
 from mcucompile.errors import QuantizationError, UnsupportedError, UserError
 from mcucompile.ir import Format, Graph, Op, Source, Tensor, build_graph
 from mcucompile.kernels import KERNELS, Core, Layer
-from mcucompile.numerics import Int
+from mcucompile.numerics import Int, Real
 from mcucompile.ops import Add, Affine, AveragePool, Dense, IntegerDense, Lookup, Reshape
 from mcucompile.ops.formula import Step, X
 from mcucompile.ops.similar import sum_bounds
@@ -162,17 +162,46 @@ def _quantize(graph: Graph, activations: str = "int8") -> Graph:
     return quantize(real, calibration, parse_weights("int8", real), 2, activations=parse_activations(activations, real))
 
 
-def test_a_raw_input_is_brought_to_a_scale_that_has_room_for_the_weights() -> None:
-    weight = np.array([[900, -3, 255, 17]])
-    integers = _quantize(_graph(_dense("adder", weight), format_=Format(8, False)))
+WIDE = np.array([[900, -3, 255, 17], [-700, 1, -40, 300]])
+
+
+def _of_raw_inputs(name: str) -> tuple[Format, IntegerDense, Int, Real]:
+    """Return the format and the layer that wide weights get for bytes, what they give, and what is exact."""
+    integers = _quantize(_graph(_dense(name, WIDE), format_=Format(8, False)))
     rescale, layer = integers.ops
     assert isinstance(layer, IntegerDense)
-    source = integers.tensors[rescale.output].stored
+    x = np.random.default_rng(9).integers(8, 256, (50, 1, 4))
+    exact = np.array([[sum(map(FORMULAS[name], row, weight)) for weight in WIDE] for row in x[:, 0].tolist()])
+    found = integers.result.stored.dequantize(integers.run(x)).reshape(exact.shape)
+    return integers.tensors[rescale.output].stored, layer, found, exact
+
+
+def test_a_raw_input_is_brought_to_a_scale_that_has_room_for_the_weights() -> None:
+    source, _layer, found, exact = _of_raw_inputs("mfo")
     assert source.scale * 127 >= 900
-    # The offset takes back what clamping the raw input's scale does: exact is -|x - w| in steps of about 7.
-    x = np.array([[[10, 20, 250, 0]]])
-    real = -np.abs(x[0, 0] - weight[0]).sum()
-    assert abs(integers.result.stored.dequantize(integers.run(x))[0, 0, 0] - real) < 4 * source.scale
+    # Sums of four terms in steps of about 7, half of one each, and what small calibration inputs add to the mean.
+    assert np.abs(found - exact).max() < 6 * source.scale
+
+
+@pytest.mark.parametrize("name", ["adder", "minconv"])
+def test_weights_beyond_every_input_take_no_room_from_it(name: str) -> None:
+    source, layer, found, exact = _of_raw_inputs(name)
+    assert source.scale * 127 < 256
+    assert np.abs(layer.weights.values).max() == 127
+    assert np.abs(found - exact).max() < 4 * source.scale
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+def test_what_clamping_a_weight_changes_does_not_depend_on_inputs(name: str) -> None:
+    x, w = np.arange(-9, 10)[:, None], np.arange(-40, 41)
+    clamped = np.clip(w, -9, 9)
+    term, beyond = SIMILARITIES[name].term, SIMILARITIES[name].beyond
+    change = term(x, w) - term(x, clamped)
+    assert (beyond is not None) == (name in {"adder", "minconv"})
+    if beyond is not None:
+        assert np.array_equal(change, np.broadcast_to(beyond(w, clamped), change.shape))
+    elif not SIMILARITIES[name].signs:
+        assert np.ptp(change, axis=0).any()
 
 
 def test_weights_and_inputs_share_a_scale() -> None:

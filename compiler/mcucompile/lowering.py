@@ -18,6 +18,8 @@ from mcucompile.precise import Target, narrow_requantization, precise_requantiza
 MULTIPLIER_WIDTH = 4
 # A result that leaves the model keeps 16 significant bits, stored as int32: no ties between classes.
 RESULT_STEPS = 1 << 15
+# The largest integer of an 8-bit weight.
+LARGEST_WEIGHT = 127
 # What infinity is in a graph of reals, whose values stay finite.
 MASKED = 1e9
 _CLIPS = np.linspace(1.0, 0.5, 26)
@@ -36,18 +38,21 @@ class ScaleRule:
         exact: the only scale that will do; None: any.
         reach: the largest magnitude, real; what is beyond is clamped.
         only_signs: nothing but signs is read.
+        room: as `least`, for weights that may be clamped to the largest value of the format.
     """
 
     least: float = 0.0
     exact: float | None = None
     reach: float = math.inf
     only_signs: bool = False
+    room: float = 0.0
 
     def __or__(self, other: "ScaleRule") -> "ScaleRule":
         """Return a rule that satisfies both; of two exact scales, which no two similarities want, the first."""
         exact = other.exact if self.exact is None else self.exact
         only_signs = self.only_signs and other.only_signs
-        return ScaleRule(max(self.least, other.least), exact, min(self.reach, other.reach), only_signs)
+        least, room = max(self.least, other.least), max(self.room, other.room)
+        return ScaleRule(least, exact, min(self.reach, other.reach), only_signs, room)
 
     def exact_format(self, bits: int, *, signed: bool) -> Format:
         """Return the format with the exact scale, which there is, its codes limited to the reach."""
@@ -131,7 +136,11 @@ class Lowering:
         if self.scale.only_signs:
             # Clamping keeps a sign; rounding a small negative value to 0 does not.
             return replace(best, scale=best.scale / _FINENESS)
-        return replace(best, scale=max(best.scale, self.scale.least))
+        whole = best.scale * best.maximum / LARGEST_WEIGHT
+        if self.scale.room > whole >= self.scale.least:
+            # Weights reach past every x, and will be clamped to the largest one: it is theirs too.
+            return replace(best, scale=whole, limits=(max(best.minimum, -LARGEST_WEIGHT), LARGEST_WEIGHT))
+        return replace(best, scale=max(best.scale, self.scale.least, self.scale.room))
 
     def free_format(self) -> Format:
         """Return the format of a stored output, given or measuring best, for operators that can give any."""

@@ -1,11 +1,13 @@
 """Integers of layers that compare x and w instead of multiplying them, or multiply by signs only.
 
 A product's scale is free: any scale of the weights will do. Here it is not. What compares x and w needs both in one
-scale, that of x (passes/share_scales.py sees to it that the scale has room for the weights), and a batch-norm behind
-the layer cannot go into the weights: it is the requantization's multiplier.
+scale, that of x, and a batch-norm behind the layer cannot go into the weights: it is the requantization's multiplier.
+Either passes/share_scales.py sees to it that the scale has room for the weights, or those beyond every x are moved to
+its largest, which changes each sum by a constant.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -60,6 +62,8 @@ def lower_similar(lowering: Lowering, layer: SimilarLayer) -> LoweredLinear:
     """
     _check(lowering, layer)
     source, similarity = lowering.formats[0], layer.similarity
+    if similarity.beyond is not None:
+        layer = _clamped(layer, similarity.beyond, source)
     weights = _signs(layer) if similarity.signs else _shared(lowering, layer)
     unit = similarity.unit(source.scale)
     format_ = _output_format(lowering, layer, unit)
@@ -170,6 +174,14 @@ def _check_reach(layer: SimilarLayer, source: Format) -> None:
             f"{similarity.input_scale:.4g} up to {similarity.input_reach:.4g}",
             "let a convolution, a dense or an affine layer make its input",
         )
+
+
+def _clamped(layer: SimilarLayer, beyond: Callable[[Real, Real], Real], source: Format) -> SimilarLayer:
+    """Return the layer that computes the same of every x, with weights no larger than the largest x."""
+    largest = max(-source.minimum, source.maximum) * source.scale
+    weight = np.clip(layer.weight, -largest, largest)
+    constant = beyond(layer.weight, weight).sum(axis=1)
+    return replace(layer, weight=weight, bias=layer.bias + layer.gain * constant)
 
 
 def _signs(layer: SimilarLayer) -> Weights:

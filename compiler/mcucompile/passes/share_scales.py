@@ -9,13 +9,11 @@ from dataclasses import replace
 import numpy as np
 
 from mcucompile.ir import Graph, Op
-from mcucompile.lowering import ScaleRule
+from mcucompile.lowering import LARGEST_WEIGHT, ScaleRule
 from mcucompile.ops import Add, Affine, AveragePool, Clip, Conv, Dense, MaxPool, Relu, Reshape, Take, Transpose
 from mcucompile.ops.sums import Sums
 from mcucompile.passes.rewrite import Change, Draft, rewrite
 
-# The largest integer of an 8-bit weight.
-_LARGEST = 127
 # Operators that can give any scale, and those that pass on their input's.
 _FREE = (Conv, Dense, Affine, Add)
 _SAME = (Reshape, Transpose, Take, MaxPool, Relu, Clip)
@@ -50,7 +48,8 @@ def _rule(op: Op) -> ScaleRule | None:
         return None
     if op.term.input_scale is not None:
         return ScaleRule(exact=op.term.input_scale, reach=op.term.input_reach)
-    return ScaleRule(least=float(np.abs(op.weight).max()) / _LARGEST)
+    scale = float(np.abs(op.weight).max()) / LARGEST_WEIGHT
+    return ScaleRule(room=scale) if op.term.beyond else ScaleRule(least=scale)
 
 
 def _rescale(graph: Draft, op: Op) -> Change | None:

@@ -24,6 +24,8 @@ class Similarity:
         signs: weights are only their signs, and need no scale.
         sign_of_zero: of a weight.
         jumps_at_zero: the sign of a weight counts however small it is.
+        beyond: (w, c) -> S(x, w) - S(x, c) for every |x| <= |c|, c being w clamped; None if that depends on x. Then
+            weights need no more room than x.
         input_scale: the scale that x must have, None for any.
         input_reach: the largest magnitude, real, of x and of a weight.
     """
@@ -40,5 +42,6 @@ class Similarity:
     signs: bool = False
     sign_of_zero: int = 0
     jumps_at_zero: bool = False
+    beyond: Callable[[Real, Real], Real] | None = None
     input_scale: float | None = None
     input_reach: float = math.inf

@@ -12,4 +12,5 @@ ADDER = Similarity(
     real=real,
     unit=lambda x_scale: x_scale,
     shares_scale=True,
+    beyond=term,
 )

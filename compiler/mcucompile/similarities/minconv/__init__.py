@@ -1,5 +1,7 @@
 """The min-selector of MinConvNets, which EuclidNets call synapse: Yang et al., "MinConvNets", Table 2."""
 
+import numpy as np
+
 from mcucompile.similarities.minconv.reference import accumulate, real, term
 from mcucompile.similarities.similarity import Similarity
 
@@ -12,4 +14,5 @@ MINCONV = Similarity(
     real=real,
     unit=lambda x_scale: x_scale,
     shares_scale=True,
+    beyond=lambda w, _clamped: np.zeros_like(w),
 )
