@@ -15,6 +15,7 @@ from mcucompile.nn import (
     Linear,
     RectifiedAngle,
     Scale,
+    compile_training,
     convert,
     homotopy_at,
     matched_init,
@@ -22,8 +23,11 @@ from mcucompile.nn import (
     set_batch_norm_gamma,
     set_homotopy,
     similarity_weights,
+    training,
 )
 from mcucompile.similarities import torch_face
+from mcucompile.similarities.adder import torch_face as adder_face
+from mcucompile.similarities.minconv import torch_face as minconv_face
 from torch import nn
 
 
@@ -163,6 +167,49 @@ def test_gradients_are_those_of_the_papers(similarity, gradient, geometry, monke
         expected[1][layer.weight.abs() > math.pi / 2] = 0
     torch.testing.assert_close(x.grad, expected[0])
     torch.testing.assert_close(layer.weight.grad, expected[1])
+
+
+@pytest.mark.parametrize("compiler", ["torch's", "none"])
+@pytest.mark.parametrize("similarity", ["adder", "minconv"])
+def test_compiled_training_has_the_same_sums_and_gradients(similarity, compiler, monkeypatch):
+    """With torch.compile once; without it, which is quick, in every geometry."""
+    if compiler == "none":
+        for module in (training, adder_face, minconv_face):
+            monkeypatch.setattr(module, "fused", lambda terms: terms)
+    monkeypatch.setattr(minconv_face, "FUSED_POSITIONS", 5)
+    for geometry in GEOMETRIES if compiler == "none" else ["grouped"]:
+        layer, x, rest = conv_case(similarity, geometry)
+        compile_training(layer)
+        result = layer(x)
+        weight = layer.weight.detach()
+        torch.testing.assert_close(result, looped_sum(TERMS[similarity], x.detach(), weight, result.shape, *rest))
+        grad = torch.randn_like(result)
+        result.backward(grad)
+        slopes = next(slope for (name, _), slope in SLOPES.items() if name == similarity)
+        expected = looped_gradients(slopes, x.detach(), weight, grad, *rest)
+        torch.testing.assert_close(x.grad, expected[0])
+        torch.testing.assert_close(layer.weight.grad, expected[1])
+
+
+def test_inference_does_not_need_torch_compile(monkeypatch):
+    layer, x, _rest = conv_case("adder", "plain")
+    layer.similarity.compiled = True
+    monkeypatch.setattr(adder_face, "fused", None)
+    layer.eval()(x)
+    with pytest.raises(TypeError):
+        layer.train()(x)
+
+
+def test_a_compiler_that_fails_is_named(monkeypatch):
+    def fail(_terms, **_options):
+        raise RuntimeError("No working C++ compiler found\nand more")
+
+    monkeypatch.setattr(torch, "compile", fail)
+    torch_face.fused.cache_clear()
+    layer, _x, _rest = conv_case("adder", "plain")
+    with pytest.raises(UnsupportedError, match=r"torch\.compile: fails: No working C\+\+ compiler found;"):
+        compile_training(layer)
+    assert not layer.similarity.compiled
 
 
 def test_every_gradient_has_a_formula_here():

@@ -6,7 +6,7 @@ from mcucompile.nn.export import export_onnx
 from mcucompile.nn.four_view import FourView
 from mcucompile.nn.layers import TORCH_SIMILARITIES, Conv1d, Conv2d, Linear
 from mcucompile.nn.standardize import Standardize, fold_standardize
-from mcucompile.nn.training import homotopy_at, rescale_gradients, set_homotopy, similarity_weights
+from mcucompile.nn.training import compile_training, homotopy_at, rescale_gradients, set_homotopy, similarity_weights
 from mcucompile.nn.weights import load_weights
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "RectifiedAngle",
     "Scale",
     "Standardize",
+    "compile_training",
     "convert",
     "export_onnx",
     "fold_standardize",

@@ -1,11 +1,15 @@
-"""What training needs beside an optimiser: AdderNet's local learning rate, EuclidNets' homotopy."""
+"""What training needs beside an optimiser: AdderNet's local learning rate, EuclidNets' homotopy, speed."""
 
 import math
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor, nn
 
+from mcucompile.errors import UnsupportedError
+from mcucompile.frontends.names import first_line
 from mcucompile.similarities.euclid.torch_face import EuclidSimilarity
+from mcucompile.similarities.torch_face import TorchSimilarity, fused
 
 
 def similarity_weights(model: nn.Module) -> list[Tensor]:
@@ -42,3 +46,23 @@ def set_homotopy(model: nn.Module, homotopy: float) -> None:
     for module in model.modules():
         if isinstance(module, EuclidSimilarity):
             module.homotopy = homotopy
+
+
+def compile_training(model: nn.Module) -> None:
+    """Let layers of similarity "adder" and "minconv" train by sums that torch.compile makes, in place.
+
+    Several times faster than the tiles they use otherwise; the sums are the same up to rounding in float. The first
+    steps take half a minute.
+
+    Raises:
+        UnsupportedError: torch.compile does not work here.
+    """
+    try:
+        fused(torch.neg)(torch.ones(8))
+    except RuntimeError as error:
+        raise UnsupportedError(
+            "torch.compile", f"fails: {first_line(error)}", "install a C++ compiler, or train without compilation"
+        ) from error
+    for module in model.modules():
+        if isinstance(module, TorchSimilarity):
+            module.compiled = True

@@ -3,6 +3,7 @@
 The layers of `mcucompile.nn` own the weights and the geometry; the face owns the arithmetic and its gradients.
 """
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -103,12 +104,21 @@ def tiles(positions: int, filters: Tensor, *, by_output: bool = False) -> Iterat
         yield part, memory[: outputs * rows * inputs].view(shape)
 
 
+@functools.cache
+def fused(terms: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return a function of tensors compiled by torch.compile for every shape: its terms never reach memory."""
+    compiled: Callable[..., Tensor] = torch.compile(terms, dynamic=True)
+    return compiled
+
+
 class TorchSimilarity(nn.Module, ABC):
     """The sum of one similarity, with a choice of gradients. Subclasses are the torch faces.
 
     Class attributes:
         name: of the similarity.
         gradients: names of the gradients to choose from, the default first.
+    Attributes:
+        compiled: training may use `fused` (`nn.compile_training`); inference never does.
     """
 
     name: ClassVar[str]
@@ -116,6 +126,7 @@ class TorchSimilarity(nn.Module, ABC):
 
     def __init__(self, gradient: str | None = None) -> None:
         super().__init__()
+        self.compiled = False
         self.gradient = self.gradients[0] if gradient is None else gradient
         if self.gradient not in self.gradients:
             raise UnsupportedError(

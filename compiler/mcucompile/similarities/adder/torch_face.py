@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mcucompile.similarities.torch_face import TorchSimilarity, Window, tiles
+from mcucompile.similarities.torch_face import TorchSimilarity, Window, fused, tiles
 
 
 class AdderSimilarity(TorchSimilarity):
@@ -28,7 +28,8 @@ class AdderSimilarity(TorchSimilarity):
         """Return -sum |x - w|."""
 
         def sums(fields: Tensor, filters: Tensor) -> Tensor:
-            result: Tensor = _AdderSum.apply(fields, filters, self.gradient)  # type: ignore[no-untyped-call]
+            fuse = self.compiled and self.training
+            result: Tensor = _AdderSum.apply(fields, filters, self.gradient, fuse)  # type: ignore[no-untyped-call]
             return result
 
         return window.pairwise(x, weight, sums)
@@ -42,32 +43,47 @@ class _AdderSum(torch.autograd.Function):
     """x (g, n, k), w (g, o, k) -> -sum_k |x - w|, (g, n, o); differences exist only one tile at a time."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, gradient: str) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, gradient: str, fuse: bool) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.gradient = gradient
+        ctx.gradient, ctx.fuse = gradient, fuse
         result = x.new_empty(len(x), x.shape[1], weight.shape[1])
         for fields, filters, sums in zip(x, weight, result, strict=True):
+            if fuse:
+                sums.copy_(fused(_distances)(fields, filters))
+                continue
             for part, terms in tiles(len(fields), filters):
                 torch.sub(fields[part, None], filters, out=terms)
                 torch.sum(terms.abs_(), 2, out=sums[part])
         return result.neg_()
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, weight = ctx.saved_tensors
         (grad,) = grads
         return (
-            _input_gradient(x, weight, grad, ctx.gradient) if ctx.needs_input_grad[0] else None,
+            _input_gradient(x, weight, grad, ctx.gradient, ctx.fuse) if ctx.needs_input_grad[0] else None,
             _weight_gradient(x, weight, grad, ctx.gradient) if ctx.needs_input_grad[1] else None,
+            None,
             None,
         )
 
 
-def _input_gradient(x: Tensor, weight: Tensor, grad: Tensor, gradient: str) -> Tensor:
+def _distances(x: Tensor, weight: Tensor) -> Tensor:
+    return (x[:, None] - weight).abs().sum(2)
+
+
+def _clipped_slopes(x: Tensor, weight: Tensor, grad: Tensor) -> Tensor:
+    return (grad[:, :, None] * (weight - x[:, None]).clamp(-1, 1)).sum(1)
+
+
+def _input_gradient(x: Tensor, weight: Tensor, grad: Tensor, gradient: str, fuse: bool) -> Tensor:
     if gradient == "unclipped":
         return grad @ weight - x * grad.sum(2, keepdim=True)
     result = torch.empty_like(x)
     for fields, filters, errors, slopes in zip(x, weight, grad, result, strict=True):
+        if fuse and gradient == "full_precision":
+            slopes.copy_(fused(_clipped_slopes)(fields, filters, errors))
+            continue
         for part, terms in tiles(len(fields), filters):
             torch.sub(filters, fields[part, None], out=terms)
             torch.bmm(errors[part, None], _slope(terms, gradient), out=slopes[part, None])

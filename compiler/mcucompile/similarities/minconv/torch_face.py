@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mcucompile.similarities.torch_face import TorchSimilarity, Window, tiles
+from mcucompile.similarities.torch_face import TorchSimilarity, Window, fused, tiles
 
+# Positions whose inputs and errors stay in a core's second-level cache while all filters pass over them.
+FUSED_POSITIONS = 2048
 # Share of the old value in the moving mean of |x|; the paper leaves it open, this is batch normalisation's.
 MOMENTUM = 0.9
 
@@ -39,7 +41,13 @@ class MinConvSimilarity(TorchSimilarity):
     def forward(self, x: Tensor, weight: Tensor, window: Window) -> Tensor:
         """Return sum smin(x, w); with `algorithm1`, equation 13."""
         if self.gradient == "exact":
-            return window.pairwise(x, weight, _MinSum.apply)
+            fuse = self.compiled and self.training
+
+            def sums(fields: Tensor, filters: Tensor) -> Tensor:
+                result: Tensor = _MinSum.apply(fields, filters, fuse)  # type: ignore[no-untyped-call]
+                return result
+
+            return window.pairwise(x, weight, sums)
         if self.gradient == "multiplication":
             return _exact_backward(x, weight, x, weight, None, window)
         if self.training:
@@ -84,52 +92,83 @@ def _exact_backward(
     """Return scale * sum smin(min_x, min_weight), whose gradient is that of sum x * weight."""
     product = window.convolve(x, weight)
     with torch.no_grad():
-        sums = window.pairwise(min_x, min_weight, _MinSum.apply)
+        sums = window.pairwise(min_x, min_weight, _min_sums)
         if scale is not None:
             sums = sums * scale.reshape(-1, *[1] * len(window.stride))
     return product + (sums - product).detach()
 
 
+def _min_sums(x: Tensor, weight: Tensor) -> Tensor:
+    """Return sum_k smin(x, w), (g, n, o), of x (g, n, k) and w (g, o, k); terms exist only one tile at a time."""
+    result = x.new_empty(len(x), x.shape[1], weight.shape[1])
+    for fields, filters, sums in zip(x, weight, result, strict=True):
+        high, sign = filters.abs(), filters.sign()
+        for part, terms in tiles(len(fields), filters):
+            # smin(x, w) = sign(w) clamp(x, -|w|, |w|)
+            torch.clamp(fields[part, None], -high, high, out=terms)
+            torch.sum(terms.mul_(sign), 2, out=sums[part])
+    return result
+
+
 class _MinSum(torch.autograd.Function):
-    """x (g, n, k), w (g, o, k) -> sum_k smin(x, w), (g, n, o); terms exist only one tile at a time."""
+    """`_min_sums` with smin's own gradient."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, fuse: bool) -> Tensor:
         ctx.save_for_backward(x, weight)
-        result = x.new_empty(len(x), x.shape[1], weight.shape[1])
-        for fields, filters, sums in zip(x, weight, result, strict=True):
-            high, sign = filters.abs(), filters.sign()
-            for part, terms in tiles(len(fields), filters):
-                # smin(x, w) = sign(w) clamp(x, -|w|, |w|)
-                torch.clamp(fields[part, None], -high, high, out=terms)
-                torch.sum(terms.mul_(sign), 2, out=sums[part])
-        return result
+        ctx.fuse = fuse
+        if not fuse:
+            return _min_sums(x, weight)
+        return torch.stack([fused(_fused_sums)(*pair) for pair in zip(x, weight, strict=True)])
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight = ctx.saved_tensors
         (grad,) = grads
         return (
-            _input_gradient(x, weight, grad) if ctx.needs_input_grad[0] else None,
-            _weight_gradient(x, weight, grad) if ctx.needs_input_grad[1] else None,
+            _input_gradient(x, weight, grad, ctx.fuse) if ctx.needs_input_grad[0] else None,
+            _weight_gradient(x, weight, grad, ctx.fuse) if ctx.needs_input_grad[1] else None,
+            None,
         )
 
 
-def _input_gradient(x: Tensor, weight: Tensor, grad: Tensor) -> Tensor:
+def _fused_sums(x: Tensor, weight: Tensor) -> Tensor:
+    # smin(x, w) = (|x + w| - |x - w|) / 2
+    return ((x[:, None] + weight).abs() - (x[:, None] - weight).abs()).sum(2) / 2
+
+
+def _fused_input_slopes(sizes: Tensor, limits: Tensor, signs: Tensor, grad: Tensor) -> Tensor:
+    return torch.where(sizes[:, None] < limits, grad[:, :, None] * signs, 0.0).sum(1)
+
+
+def _fused_weight_slopes(sizes: Tensor, signs: Tensor, limits: Tensor, grad: Tensor) -> Tensor:
+    # sizes and signs (k, n), limits (o, k), grad (o, n): the sum runs over what lies together in memory.
+    return torch.where(limits[:, :, None] < sizes, grad[:, None] * signs, 0.0).sum(2)
+
+
+def _input_gradient(x: Tensor, weight: Tensor, grad: Tensor, fuse: bool) -> Tensor:
     """Return sum_o G sign(w) [|x| < |w|]."""
     result = torch.empty_like(x)
     for fields, filters, errors, slopes in zip(x.abs(), weight, grad, result, strict=True):
         sizes, sign = filters.abs(), filters.sign()
+        if fuse:
+            slopes.copy_(fused(_fused_input_slopes)(fields, sizes, sign, errors))
+            continue
         for part, terms in tiles(len(fields), filters):
             torch.lt(fields[part, None], sizes, out=terms)
             torch.bmm(errors[part, None], terms.mul_(sign), out=slopes[part, None])
     return result
 
 
-def _weight_gradient(x: Tensor, weight: Tensor, grad: Tensor) -> Tensor:
+def _weight_gradient(x: Tensor, weight: Tensor, grad: Tensor, fuse: bool) -> Tensor:
     """Return sum_n G sign(x) [|w| < |x|]."""
     result = torch.zeros_like(weight)
     for fields, filters, errors, slopes in zip(x, weight.abs(), grad.mT.contiguous(), result, strict=True):
+        if fuse:
+            for some, their in zip(fields.split(FUSED_POSITIONS), errors.split(FUSED_POSITIONS, dim=1), strict=True):
+                columns = some.T.contiguous()
+                slopes.add_(fused(_fused_weight_slopes)(columns.abs(), columns.sign(), filters, their.contiguous()))
+            continue
         sizes, signs = fields.abs(), fields.sign()
         for part, terms in tiles(len(fields), filters, by_output=True):
             torch.lt(filters[:, None], sizes[part], out=terms)
