@@ -44,6 +44,7 @@ tables: $(VENV)/.test
 	$(BIN)/python benchmarks/activation_methods.py
 	$(BIN)/python benchmarks/multiplication_free.py
 	$(BIN)/python benchmarks/kernels.py
+	$(BIN)/python benchmarks/multiplication_free.py --network resnet8
 	$(BIN)/python benchmarks/tables.py
 
 $(VENV)/bin/python:

@@ -9,8 +9,9 @@ Also writes benchmarks/KERNELS.md.
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -36,6 +37,9 @@ THESIS_3_5 = {
     20: (0.9159, 0.9550, 0.9626),
     10: (0.8056, 0.9300, 0.9376),
 }
+# CIFAR-10, percent: AdderNet (arXiv:1912.13200), Table 2, and EuclidNets (arXiv:2212.11803), Tables 3 and 4, where
+# minconv is called synapse.
+RESNET20 = {"dot": "92.25, 92.97", "adder": "91.84", "euclid": "93.00, 93.32", "minconv": "73.08"}
 Results = dict[str, Any]
 
 
@@ -188,16 +192,26 @@ def activation_methods_table(results: Results) -> str:
 
 
 def similarities_table(results: Results) -> str:
-    """LeNet-5 of every similarity: percent correct of 10,000 and cost on two boards, nothing multiplied."""
-    found = results["similarities"]
+    """LeNet-5 of every similarity."""
+    return _similarity_costs(results["similarities"])
+
+
+def residual_similarities_table(results: Results) -> str:
+    """A small ResNet of each similarity, with what the papers reach by ResNet-20."""
+    return _similarity_costs(results["residual_similarities"], {"ResNet-20 in the papers": RESNET20})
+
+
+def _similarity_costs(found: Results, further: Mapping[str, Mapping[str, str]] = MappingProxyType({})) -> str:
+    """Percent correct of 10,000 and cost on two boards, nothing multiplied; further columns by similarity."""
     boards = list(next(iter(found.values()))["boards"])
-    head = ["similarity", "torch", "onnxruntime", "integer = C", "mismatches"]
+    head = ["similarity", *further, "torch", "onnxruntime", "integer = C", "mismatches"]
     rows = [[*head, *(f"{board}, {what}" for board in boards for what in ("instructions", "RAM"))]]
     for name, run in found.items():
+        theirs = [column.get(name, "") for column in further.values()]
         accuracies = (100 * run["torch"], run["onnxruntime"], run["integer"])
         differing = run["host"]["mismatches"] + sum(run["boards"][board]["mismatches"] for board in boards)
         costs = [f"{run['boards'][board][key]:,}" for board in boards for key in ("instructions", "ram_bytes")]
-        rows.append([name, *(f"{accuracy:.2f}" for accuracy in accuracies), str(differing), *costs])
+        rows.append([name, *theirs, *(f"{accuracy:.2f}" for accuracy in accuracies), str(differing), *costs])
     return markdown(rows)
 
 
@@ -265,6 +279,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "kernels": kernels_table,
     "resnet8_speed": resnet8_speed_table,
     "similarities": similarities_table,
+    "residual_similarities": residual_similarities_table,
     "speed": speed_table,
     "conformance": conformance_table,
     "training_speed": training_speed_table,
@@ -304,6 +319,7 @@ def load_results() -> Results:
         "conformance": "conformance",
         "training_speed": "training_speed",
         "similarities": "multiplication_free",
+        "residual_similarities": "multiplication_free_resnet8",
         "claims": "multiplication_free_claims",
         "kernels": "kernels",
         "resnet8_speed": "resnet8_speed",

@@ -108,7 +108,7 @@ def test_training_twice_gives_the_same_files(archive, tmp_path):
 
 
 def test_held_out_run_measures_on_training_images_only(arrays):
-    digits = train.hold_out(mnist.Digits(*arrays), 100)
+    digits = train.hold_out(mnist.ImageSet(*arrays), 100)
     assert len(digits.train_images) == 300
     np.testing.assert_array_equal(digits.test_images, arrays[0][300:])
 

@@ -38,8 +38,8 @@ def test_committed_models_recognise_digits(similarity):
 
 
 def test_every_model_has_a_bound_and_an_accuracy():
-    models = {path.stem.removeprefix("lenet5_") for path in (EXAMPLE / "models").glob("*.onnx")}
-    metrics = json.loads((EXAMPLE / "metrics.json").read_text())
+    models = {path.stem.removeprefix("lenet5_") for path in (EXAMPLE / "models").glob("lenet5_*.onnx")}
+    metrics = json.loads((EXAMPLE / "metrics.json").read_text())["lenet5"]
     assert models == set(BOUNDS) == set(metrics["accuracy"])
     assert metrics["test_images"] == 10_000
 
@@ -72,7 +72,7 @@ def test_training_learns_exports_and_repeats(archive, tmp_path):
     for folder in folders:
         outcome = train("--data", archive, "--output", folder, *chosen)
         assert outcome.returncode == 0, outcome.stderr
-    metrics = json.loads((folders[0] / "metrics.json").read_text())
+    metrics = json.loads((folders[0] / "metrics.json").read_text())["lenet5"]
     assert metrics["test_images"] == 60
     with np.load(archive) as arrays:
         images, labels = arrays["x_test"][:, None], arrays["y_test"]

@@ -22,8 +22,11 @@ _IDX_UINT8 = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Digits:
-    """Images (n, 28, 28) with bytes 0 (paper) to 255 (ink), and labels (n,), 0..9."""
+class ImageSet:
+    """Images of bytes (n, height, width), or (n, height, width, 3), and labels (n,), 0..9.
+
+    MNIST is (n, 28, 28), 0 (paper) to 255 (ink).
+    """
 
     train_images: Bytes
     train_labels: Bytes
@@ -79,7 +82,7 @@ def _read_folder(folder: Path) -> dict[str, Bytes]:
     return arrays
 
 
-def load_mnist(path: Path) -> Digits:
+def load_mnist(path: Path) -> ImageSet:
     """Read MNIST from an .npz file or a folder of IDX files.
 
     Raises:
@@ -94,10 +97,10 @@ def load_mnist(path: Path) -> Digits:
                 f"has {part} images of shape {images.shape} and labels of shape {labels.shape}",
                 "give images (n, 28, 28) and labels (n,)",
             )
-    return Digits(arrays["x_train"], arrays["y_train"], arrays["x_test"], arrays["y_test"])
+    return ImageSet(arrays["x_train"], arrays["y_train"], arrays["x_test"], arrays["y_test"])
 
 
-def download_mnist(folder: Path) -> Digits:
+def download_mnist(folder: Path) -> ImageSet:
     """Download MNIST through torchvision into its usual layout below a folder, once, and read it.
 
     Raises:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from mcucompile.errors import UserError
 from mcucompile.nn import export_onnx
-from mnist import Bytes, Digits, download_mnist, load_mnist
+from mnist import Bytes, ImageSet, download_mnist, load_mnist
 from networks import NETWORKS, Network, Progress, accuracy, train_network
 from rich.progress import Progress as Bar
 
@@ -34,7 +34,7 @@ def even_choice(labels: Bytes, count: int) -> npt.NDArray[np.int64]:
     return np.sort(np.concatenate(chosen))
 
 
-def write_samples(digits: Digits, folder: Path) -> None:
+def write_samples(digits: ImageSet, folder: Path) -> None:
     """Write calibration.npy (the first training images) and test_images.npy, test_labels.npy (all digits alike)."""
     np.save(folder / "calibration.npy", digits.train_images[:CALIBRATION_IMAGES])
     test = even_choice(digits.test_labels, TEST_IMAGES)
@@ -42,7 +42,7 @@ def write_samples(digits: Digits, folder: Path) -> None:
     np.save(folder / "test_labels.npy", digits.test_labels[test])
 
 
-def train_all(digits: Digits, networks: tuple[Network, ...], folder: Path, bar: Bar) -> dict[str, float]:
+def train_all(digits: ImageSet, networks: tuple[Network, ...], folder: Path, bar: Bar) -> dict[str, float]:
     """Train and export networks to folder/models; return each one's accuracy (0..1) on the test images."""
     (folder / "models").mkdir(parents=True, exist_ok=True)
     accuracies = {}
@@ -66,9 +66,9 @@ def show_epochs(bar: Bar, name: str) -> Progress:
     return update
 
 
-def hold_out(digits: Digits, count: int) -> Digits:
+def hold_out(digits: ImageSet, count: int) -> ImageSet:
     """Return data whose test images are the last `count` training images; those are not trained on."""
-    return Digits(
+    return ImageSet(
         digits.train_images[:-count],
         digits.train_labels[:-count],
         digits.train_images[-count:],

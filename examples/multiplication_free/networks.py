@@ -1,10 +1,10 @@
-"""LeNet-5 with batch normalisation, every layer of one similarity."""
+"""LeNet-5 with batch normalisation, every layer of one similarity, and a small ResNet, all but its ends of one."""
 
 from collections import OrderedDict
 from collections.abc import Callable
 
 from mcucompile.nn import Conv2d, Linear, RectifiedAngle, Scale
-from torch import nn
+from torch import Tensor, nn
 
 CLASSES = 10
 
@@ -37,6 +37,58 @@ def lenet5(
     layers |= {"fc1": Linear(400, 120, **options), "norm3": nn.BatchNorm1d(120), "act3": activate()}
     layers |= {"fc2": Linear(120, 84, **options), "norm4": nn.BatchNorm1d(84), "act4": activate()}
     layers |= {"fc3": Linear(84, CLASSES, **options), "norm5": nn.BatchNorm1d(CLASSES)}
+    return nn.Sequential(layers)
+
+
+class ResidualBlock(nn.Module):
+    """act2(norm2(conv2(act1(norm1(conv1(x))))) + shortcut(x)), (n, inputs, h, w) -> (n, outputs, h', w').
+
+    The shortcut is x itself, or a 1x1 layer of the same similarity where the shape changes.
+
+    Args:
+        inputs, outputs, stride: channels, and the stride of the first layer.
+        similarity, gradient: of every layer.
+    Source: He et al., "Deep Residual Learning for Image Recognition", arXiv:1512.03385, Figure 2.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int, similarity: str, gradient: str | None) -> None:
+        super().__init__()
+        activate = default_activation(similarity)
+        options = {"bias": False, "similarity": similarity, "gradient": gradient}
+        self.conv1 = Conv2d(inputs, outputs, 3, stride, 1, **options)
+        self.norm1, self.act1 = nn.BatchNorm2d(outputs), activate()
+        self.conv2 = Conv2d(outputs, outputs, 3, 1, 1, **options)
+        self.norm2, self.act2 = nn.BatchNorm2d(outputs), activate()
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            projection = Conv2d(inputs, outputs, 1, stride, **options)
+            self.shortcut = nn.Sequential(OrderedDict(conv=projection, norm=nn.BatchNorm2d(outputs)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the block's output."""
+        y: Tensor = self.act1(self.norm1(self.conv1(x)))
+        y = self.norm2(self.conv2(y)) + self.shortcut(x)
+        result: Tensor = self.act2(y)
+        return result
+
+
+def resnet8(similarity: str, gradient: str | None = None) -> nn.Sequential:
+    """Return a ResNet for images (n, 3, 32, 32) of bytes 0..255 -> logits (n, 10): 1.78 million terms per image.
+
+    ResNet-20 for CIFAR-10 made small: one block a stage instead of three, 12, 24 and 48 channels instead of 16, 32
+    and 64, a first layer of stride 2. As in AdderNet the first and the last layer are ordinary ones.
+
+    Args:
+        similarity, gradient: of all layers but the first and the last.
+    Source: He et al., arXiv:1512.03385, section 4.2; AdderNet (arXiv:1912.13200), section 4.2.
+    """
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    layers["scale"] = Scale(2**-7, -1.0)
+    layers |= {"stem": Conv2d(3, 12, 3, 2, 1, bias=False), "norm": nn.BatchNorm2d(12)}
+    layers["act"] = default_activation(similarity)()
+    for place, (inputs, outputs, stride) in enumerate(((12, 12, 1), (12, 24, 2), (24, 48, 2)), start=1):
+        layers[f"block{place}"] = ResidualBlock(inputs, outputs, stride, similarity, gradient)
+    layers |= {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "fc": Linear(48, CLASSES)}
     return nn.Sequential(layers)
 
 
