@@ -4,7 +4,7 @@
     python benchmarks/multiplication_free.py --network resnet8 --data cifar10.npz    a small ResNet on CIFAR-10
 
 Takes the networks that examples/multiplication_free/train.py trained. Nothing multiplies: every firmware is compiled
-with --no-multiply and proven. All 10,000 test images on the host, fewer on each emulated board, every layer compared.
+with --no-multiply and proven. All test images on the host, fewer on each emulated board, every layer compared.
 Writes benchmarks/results/multiplication_free.json or multiplication_free_resnet8.json.
 """
 
@@ -155,15 +155,16 @@ def percent(guesses: Array, labels: Array) -> float:
 @click.command(help=__doc__)
 @click.option("--network", type=click.Choice([*CASES]), default="lenet5", show_default=True)
 @click.option("--data", type=click.Path(path_type=Path, exists=True), help="Archive or folder of the images.")
+@click.option("--images", "count", type=click.IntRange(min=1), help="Test images in onnxruntime and on the host.")
 @click.option("--only", multiple=True, help="Measure these similarities again, keep the others.")
-def main(network: str, data: Path | None, only: tuple[str, ...]) -> None:
+def main(network: str, data: Path | None, count: int | None, only: tuple[str, ...]) -> None:
     """Measure and write the results."""
     case = CASES[network]
     images, labels = case.test_set(data or (DIGITS if network == "lenet5" else EXAMPLE) / "data")
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for name in only or case.similarities:
-            results[name] = measure(network, name, images, labels, Path(scratch))
+            results[name] = measure(network, name, images[:count], labels[:count], Path(scratch))
             print(name, results[name], flush=True)
     RESULTS.mkdir(exist_ok=True)
     stored = json.loads(case.results.read_text(encoding="utf-8")) if only and case.results.is_file() else {}

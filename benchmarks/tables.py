@@ -202,16 +202,17 @@ def residual_similarities_table(results: Results) -> str:
 
 
 def _similarity_costs(found: Results, further: Mapping[str, Mapping[str, str]] = MappingProxyType({})) -> str:
-    """Percent correct of 10,000 and cost on two boards, nothing multiplied; further columns by similarity."""
+    """Percent correct of so many images (torch: 10,000), cost on two boards, and further columns by similarity."""
     boards = list(next(iter(found.values()))["boards"])
-    head = ["similarity", *further, "torch", "onnxruntime", "integer = C", "mismatches"]
+    head = ["similarity", *further, "torch", "onnxruntime", "integer = C", "images", "mismatches"]
     rows = [[*head, *(f"{board}, {what}" for board in boards for what in ("instructions", "RAM"))]]
     for name, run in found.items():
         theirs = [column.get(name, "") for column in further.values()]
         accuracies = (100 * run["torch"], run["onnxruntime"], run["integer"])
         differing = run["host"]["mismatches"] + sum(run["boards"][board]["mismatches"] for board in boards)
         costs = [f"{run['boards'][board][key]:,}" for board in boards for key in ("instructions", "ram_bytes")]
-        rows.append([name, *theirs, *(f"{accuracy:.2f}" for accuracy in accuracies), str(differing), *costs])
+        counts = [f"{run['host']['inputs']:,}", str(differing)]
+        rows.append([name, *theirs, *(f"{accuracy:.2f}" for accuracy in accuracies), *counts, *costs])
     return markdown(rows)
 
 
