@@ -19,6 +19,18 @@ static inline uint32_t mcu_lanes_pair(uint32_t low, uint32_t high)
     return low | (high << 16);
 }
 
+/* A value that lies in the upper half of a word, so that either lane takes one load. */
+typedef union {
+    uint32_t upper;
+    uint16_t halves[2];
+} mcu_lanes_entry;
+
+/* Two of them side by side. */
+static inline uint32_t mcu_lanes_entries(const mcu_lanes_entry *low, const mcu_lanes_entry *high)
+{
+    return low->halves[1] | high->upper;
+}
+
 /* The 15 sums of one or more of four words, the one of the set bits of n at to[(n - 1) * stride]. */
 static inline void mcu_lanes_subsets(uint32_t *to, uint32_t stride, uint32_t a, uint32_t b, uint32_t c,
                                      uint32_t d)

@@ -4,6 +4,7 @@ Kernels of one operator kind compete on cost; all give the same bits. The plain 
 """
 
 from mcucompile.kernels.absolute_differences import AbsoluteDifferences
+from mcucompile.kernels.conv_levels import CONV_LEVELS
 from mcucompile.kernels.conv_patches import ConvPatches
 from mcucompile.kernels.conv_planes import CONV_PLANES
 from mcucompile.kernels.dense_bins import DENSE_BINS
@@ -51,6 +52,7 @@ KERNELS: tuple[Kernel, ...] = (
     *_SUMS,
     *(ConvPatches(kernel.name, "conv", "kernels/conv_patches.c.j2", kernel) for kernel in _SUMS),
     *CONV_PLANES,
+    *CONV_LEVELS,
     *DEPTHWISE,
     DEPTHWISE_WORDS,
     *(

@@ -17,12 +17,21 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from mcucompile.kernels.conv_patches import conv_of, row_context
+from mcucompile.kernels.conv_patches import conv_of
 from mcucompile.kernels.dense import sums_of
 from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
-from mcucompile.kernels.lanes import LARGEST_LANE, RowLayout, row_layout
-from mcucompile.kernels.requantize import RequantizeCode, requantize_code
-from mcucompile.numerics import Int, Requantization, canonical_signed_digits
+from mcucompile.kernels.lanes import (
+    LARGEST_LANE,
+    HornerStep,
+    RowLayout,
+    lane_context,
+    lane_cost,
+    lane_refusals,
+    lane_requantization,
+    row_layout,
+)
+from mcucompile.kernels.requantize import RequantizeCode
+from mcucompile.numerics import Int, canonical_signed_digits
 
 Bits = npt.NDArray[np.bool_]
 _GROUP = 4
@@ -50,76 +59,38 @@ class Plane:
 
 
 @dataclass(frozen=True, slots=True)
-class HornerStep:
-    """sum = (sum << shift) + planes `plus` - planes `minus`."""
-
-    shift: int
-    plus: tuple[int, ...]
-    minus: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RowCost:
-    """Instructions of the runtime's loops on a core.
-
-    Attributes:
-        rows: of one table row of 4 and of 8 words.
-        runs: around the rows of one plane of an output, of 4 and of 8 words.
-        subsets: to make one word of the 15 sums.
-        finish: of one output, for each plane, and beside.
-    """
-
-    rows: tuple[float, float]
-    runs: tuple[int, int]
-    subsets: int
-    finish: tuple[float, float]
-
-
-@dataclass(frozen=True, slots=True)
 class ConvPlanes(Kernel):
     """For convolutions of one group over 8-bit channels-last images.
 
     Attributes:
-        cores: those whose instructions it counts.
-        instructions: of them.
         table_bytes: the table may take; channels are blocked to keep it.
     """
 
     headers: ClassVar[tuple[str, ...]] = ("mcu_lanes.h",)
-    cores: tuple[str, ...]
-    instructions: RowCost
     table_bytes: int
 
-    def refusal(self, layer: Layer, core: Core) -> str | None:
+    def refusal(self, layer: Layer, core: Core) -> str | None:  # noqa: ARG002 - every core has the loops
         """Refuse groups, planar and wide inputs, similarities that do not multiply, and wide requantizations."""
         op = conv_of(layer)
         layout = row_layout(op.window, layer.output_shape[2])
         one_group = 4 * layout.row_words * _ENTRIES * op.window.size[0]
         reasons = {
-            "counts the instructions of other cores": core.name not in self.cores,
             "computes dot and ternary only": op.similarity not in _SIMILARITIES,
-            "needs one group": op.groups > 1,
-            "needs channels last": op.planar,
-            "needs inputs of 8 bits": layer.formats[0].bits != 8,
-            "needs a requantization of 32 bits": op.requantize.is_wide,
+            **lane_refusals(layer),
             "the table of four channels is too large": one_group > min(self.table_bytes, LARGEST_LANE),
         }
         return next((reason for reason, refuses in reasons.items() if refuses), None)
 
-    def cost(self, layer: Layer, core: Core) -> Cost:  # noqa: ARG002 - it is for one core
+    def cost(self, layer: Layer, core: Core) -> Cost:
         """Count the table's words, its rows and what is done for each output."""
         plan = self._plan(layer)
-        op, layout, count = conv_of(layer), plan.layout, self.instructions
-        wide = layout.words == 8
+        op, layout, count = conv_of(layer), plan.layout, lane_cost(core)
         images, out_rows, _, n_out = layer.output_shape
         tokens = sum(plane.tokens() for plane in plan.planes)
         runs = n_out * len(plan.planes) * plan.blocks
-        built = op.window.size[0] * plan.groups * layout.row_words * count.subsets
-        per_plane, beside = count.finish
-        # Digits from a table are shifted by what is looked up.
-        digits = 0 if plan.requantize.is_uniform else len(plan.requantize.digits[0])
-        finished = n_out * 2 * layout.words * (per_plane * len(plan.planes) + beside + 4 * digits)
-        segment = tokens * count.rows[wide] + runs * count.runs[wide] + built + finished
+        built = op.window.size[0] * plan.groups * layout.row_words * core.pick(_SUBSETS)
+        finished = count.finished(layout, n_out, len(plan.planes), plan.requantize)
+        segment = count.added(layout, tokens, runs) + built + finished
         table = 4 * op.window.size[0] * plan.block * _ENTRIES * layout.row_words
         sums = 4 * layout.words * len(plan.planes) * (n_out if plan.blocks > 1 else 1)
         return Cost(
@@ -131,35 +102,21 @@ class ConvPlanes(Kernel):
     def context(self, layer: Layer) -> Context:
         """Return geometry, table layout, tokens and how planes are combined."""
         plan = self._plan(layer)
-        op, layout = conv_of(layer), plan.layout
-        images, height, width, channels = layer.shapes[0]
-        _, out_rows, out_columns, n_out = layer.output_shape
+        layout = plan.layout
         return {
-            "images": images,
-            "height": height,
-            "width": width,
-            "channels": channels,
-            "window": op.window,
-            "out_rows": out_rows,
-            "out_columns": out_columns,
-            "n_out": n_out,
-            "row_elements": out_columns * n_out,
-            "image_elements": height * width * channels,
-            "fill": op.fill,
+            **lane_context(layer, layout),
             "offset": _SIGNED_OFFSET if layer.formats[0].signed else 0,
-            "layout": layout,
             "table_row_stride": plan.block * _ENTRIES * layout.row_words,
             "entries": _ENTRIES,
             "blocks": plan.blocks,
             "block": plan.block,
             "last_block": plan.groups - plan.block * (plan.blocks - 1),
-            "rest": channels % _GROUP,
-            "planes": len(plan.planes),
+            "rest": layer.shapes[0][-1] % _GROUP,
+            "parts": len(plan.planes),
             "steps": tuple(_steps(plan.planes)),
             "tokens": tuple(self._tokens(plan)),
             "requantize": plan.requantize,
             "row_arguments": ("top", "offset"),
-            **row_context(layer, op.window, width * channels),
         }
 
     def _plan(self, layer: Layer) -> "_Plan":
@@ -286,29 +243,12 @@ def _steps(planes: tuple[Plane, ...]) -> Iterator[HornerStep]:
 
 def _requantization(layer: Layer, values: Int) -> RequantizeCode:
     """Return the requantization; what an unsigned x adds to each sum is taken back by the offset."""
-    op = conv_of(layer)
-    whole = op.requantize
-    if layer.formats[0].signed:
-        extra = _SIGNED_OFFSET * values.sum(axis=(1, 2, 3, 4))
-        multiplier = np.broadcast_to(whole.multiplier, (len(values),))
-        offset = np.broadcast_to(whole.offset, (len(values),)) - extra * multiplier
-        whole = _with_offset(whole, offset)
-    return requantize_code(whole, layer.output_format)
+    offset = _SIGNED_OFFSET if layer.formats[0].signed else 0
+    return lane_requantization(layer, -offset * values.sum(axis=(1, 2, 3, 4)))
 
 
-def _with_offset(whole: Requantization, offset: Int) -> Requantization:
-    """C adds modulo 2**32: an offset that int32 does not hold is taken modulo that as well."""
-    half = whole.half() if not whole.tie_window else 0
-    wrapped = (offset + half + (1 << 31)) % (1 << 32) - (1 << 31) - half
-    return replace(whole, offset=np.asarray(wrapped, dtype=np.int64))
-
-
-_RISCV = RowCost(rows=(10.5, 18.5), runs=(50, 62), subsets=50, finish=(3.6, 11.0))
-_THUMB = RowCost(rows=(8.6, 13.7), runs=(70, 90), subsets=56, finish=(4.5, 18.0))
-_THUMB_2 = RowCost(rows=(8.6, 13.4), runs=(60, 76), subsets=42, finish=(3.0, 10.0))
-_COUNTED = ((("host", "rv32imac", "rv32ec"), _RISCV), (("cortex-m0",), _THUMB), (("cortex-m4",), _THUMB_2))
+# Instructions to make one word of the 15 sums.
+_SUBSETS = {"rv32imac": 50, "cortex-m0": 56, "cortex-m4": 42}
 CONV_PLANES = tuple(
-    ConvPlanes("planes", "conv", "kernels/conv_planes.c.j2", cores, instructions, table_bytes)
-    for cores, instructions in _COUNTED
-    for table_bytes in (2048, 8192, 32768)
+    ConvPlanes("planes", "conv", "kernels/conv_planes.c.j2", table_bytes) for table_bytes in (2048, 8192, 32768)
 )

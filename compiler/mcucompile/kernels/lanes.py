@@ -7,6 +7,11 @@ the taps that are a whole number of strides apart share words in this way, and e
 
 from dataclasses import dataclass
 
+from mcucompile.kernels.conv_patches import conv_of, row_context
+from mcucompile.kernels.dsp import with_constant
+from mcucompile.kernels.kernel import Context, Core, Layer
+from mcucompile.kernels.requantize import RequantizeCode, requantize_code
+from mcucompile.numerics import Int
 from mcucompile.ops.window import Window
 
 LARGEST_LANE = 65535
@@ -59,3 +64,89 @@ def row_layout(window: Window, columns: int) -> RowLayout:
         start += phase.words
     offsets = tuple(starts[rest] + word for word, rest in places)
     return RowLayout(words, tuple(phases), offsets, -(-columns // (2 * words)))
+
+
+@dataclass(frozen=True, slots=True)
+class LaneCost:
+    """Instructions of the runtime's loops on a core.
+
+    Attributes:
+        rows: of one table row of 4 and of 8 words.
+        runs: around the rows of one run of them, of 4 and of 8 words.
+        finish: of one output, for each part of its sum, and beside.
+    """
+
+    rows: tuple[float, float]
+    runs: tuple[int, int]
+    finish: tuple[float, float]
+
+    def added(self, layout: RowLayout, tokens: int, runs: int) -> float:
+        """Return what it takes to add so many table rows in so many runs."""
+        wide = layout.words == max(_ROW_WORDS)
+        return tokens * self.rows[wide] + runs * self.runs[wide]
+
+    def finished(self, layout: RowLayout, n_out: int, parts: int, requantize: RequantizeCode) -> float:
+        """Return what it takes to make the codes of a segment from the parts of its sums."""
+        per_part, beside = self.finish
+        # Digits from a table are shifted by what is looked up.
+        digits = 0 if requantize.is_uniform else requantize.digit_count
+        return n_out * 2 * layout.words * (per_part * parts + beside + 4 * digits)
+
+
+@dataclass(frozen=True, slots=True)
+class HornerStep:
+    """sum = (sum << shift) + parts `plus` - parts `minus`."""
+
+    shift: int
+    plus: tuple[int, ...]
+    minus: tuple[int, ...]
+
+
+def lane_refusals(layer: Layer) -> dict[str, bool]:
+    """Return reasons that no kernel of lanes can compute a convolution, and whether they hold."""
+    op = conv_of(layer)
+    return {
+        "needs one group": op.groups > 1,
+        "needs channels last": op.planar,
+        "needs inputs of 8 bits": layer.formats[0].bits != 8,
+        "needs a requantization of 32 bits": op.requantize.is_wide,
+    }
+
+
+def lane_cost(core: Core) -> LaneCost:
+    """Return what the loops take on a core."""
+    return core.pick(_COSTS)
+
+
+def lane_context(layer: Layer, layout: RowLayout) -> Context:
+    """Return the geometry of a convolution over one group of channels."""
+    op = conv_of(layer)
+    images, height, width, channels = layer.shapes[0]
+    _, out_rows, out_columns, n_out = layer.output_shape
+    return {
+        "images": images,
+        "height": height,
+        "width": width,
+        "channels": channels,
+        "window": op.window,
+        "out_rows": out_rows,
+        "out_columns": out_columns,
+        "n_out": n_out,
+        "row_elements": out_columns * n_out,
+        "image_elements": height * width * channels,
+        "fill": op.fill,
+        "layout": layout,
+        **row_context(layer, op.window, width * channels),
+    }
+
+
+def lane_requantization(layer: Layer, constant: Int) -> RequantizeCode:
+    """Return the requantization of sums that lack a constant each. constant: (n_out,)."""
+    return requantize_code(with_constant(conv_of(layer).requantize, constant), layer.output_format)
+
+
+_COSTS = {
+    "rv32imac": LaneCost(rows=(10.5, 18.5), runs=(50, 62), finish=(3.6, 11.0)),
+    "cortex-m0": LaneCost(rows=(8.6, 13.7), runs=(70, 90), finish=(4.5, 18.0)),
+    "cortex-m4": LaneCost(rows=(8.6, 13.4), runs=(60, 76), finish=(3.0, 10.0)),
+}
