@@ -31,6 +31,15 @@ static inline uint32_t mcu_lanes_entries(const mcu_lanes_entry *low, const mcu_l
     return low->halves[1] | high->upper;
 }
 
+/* Lets no load from tables of entries go before an earlier store: compilers for RISC-V load ahead until they have
+ * too few registers.
+ */
+#ifdef __riscv
+#define MCU_LANES_IN_ORDER(low, high) __asm__ volatile("" : "+r"(low), "+r"(high) : : "memory")
+#else
+#define MCU_LANES_IN_ORDER(low, high) ((void)0)
+#endif
+
 /* The 15 sums of one or more of four words, the one of the set bits of n at to[(n - 1) * stride]. */
 static inline void mcu_lanes_subsets(uint32_t *to, uint32_t stride, uint32_t a, uint32_t b, uint32_t c,
                                      uint32_t d)

@@ -89,18 +89,20 @@ class ConvLevels(Kernel):
         plan = self._plan(layer)
         op, layout, count, build = conv_of(layer), plan.layout, lane_cost(core), core.pick(_BUILD)
         images, out_rows, _, n_out = layer.output_shape
+        inside = _is_inside(layer)
         runs = n_out * op.window.size[0] * plan.blocks
         levels = len(plan.levels.entries)
         words = layout.row_words * layer.shapes[0][-1]
         built = words * (levels * build.entries[self.entry_bytes] + build.words)
         built += layout.row_words * plan.blocks * build.rows
-        table_rows = len(set(op.window.positions(0, out_rows).flat)) if self.rolls else out_rows * op.window.size[0]
+        tables = len(np.unique(_input_rows(layer)[inside])) if self.rolls else np.count_nonzero(inside)
+        added = count.added(layout, plan.tokens, runs) * float(inside.mean())
         finished = count.finished(layout, n_out, plan.parts, plan.requantize)
-        each = count.added(layout, plan.tokens, runs) + finished + n_out * layout.words * plan.parts
+        each = added + finished + n_out * layout.words * plan.parts
         sums = n_out * plan.parts * layout.words * (self._live_rows(layer) * layout.segments if self.rolls else 1)
         return Cost(
-            round(images * layout.segments * (out_rows * each + table_rows * built)),
-            2 * (plan.tokens + runs) + _BYTES * _power_of_two(levels) * self.entry_bytes + plan.requantize.table_bytes,
+            round(images * layout.segments * (out_rows * each + tables * built)),
+            2 * (plan.tokens + 2 * runs) + _BYTES * _power_of_two(levels) * self.entry_bytes + plan.requantize.table_bytes,
             4 * (plan.block * levels * layout.row_words + sums) + 8 * op.window.size[0] + 200,
         )
 
@@ -127,11 +129,12 @@ class ConvLevels(Kernel):
             "run_parts": tuple(part * layout.words for part in plan.run_parts),
             "run_starts": tuple(int(n) for n in np.cumsum([0, *map(len, runs[:-1])])),
             "tokens": tuple(token for run in runs for token in run),
+            "fill_sums": _fill_sums(layer, plan) if _reaches_beyond(layer) else (),
+            "row_arguments": ("top", "offset") if _reaches_beyond(layer) else ("offset",),
             "sums": n_out * plan.parts * layout.words,
             "last_top": (layer.output_shape[1] - 1) * window.strides[0] - window.before[0],
             "steps": (HornerStep(0, tuple(range(plan.parts)), ()),),
             "requantize": plan.requantize,
-            "row_arguments": ("top", "offset"),
         }
 
     def _plan(self, layer: Layer) -> "_Plan":
@@ -261,6 +264,31 @@ def _runs(layer: Layer, plan: _Plan) -> Iterator[list[int]]:
                 for place, row in zip(places, chosen, strict=True)
                 for token in (np.count_nonzero(row >= 0), *place[row >= 0])
             ]
+
+
+def _input_rows(layer: Layer) -> Int:
+    """Return (rows, rows of the window) the input row that each output row sees."""
+    window = conv_of(layer).window
+    return window.positions(0, layer.output_shape[1]) - window.before[0]
+
+
+def _is_inside(layer: Layer) -> Int:
+    rows = _input_rows(layer)
+    return (rows >= 0) & (rows < layer.shapes[0][1])
+
+
+def _reaches_beyond(layer: Layer) -> bool:
+    return not _is_inside(layer).all()
+
+
+def _fill_sums(layer: Layer, plan: _Plan) -> tuple[int, ...]:
+    """Return what a row of padding adds to each output in each run."""
+    op = conv_of(layer)
+    codes = op.weights.codes
+    similarities = plan.levels.entries[plan.levels.row_of_code, op.fill % _BYTES]
+    of_weights = np.where(plan.levels.row_of_code < 0, 0, similarities)[codes]
+    by_channel = of_weights.reshape(len(codes), *op.window.size, -1).sum(axis=2)
+    return tuple(map(int, np.add.reduceat(by_channel, range(0, by_channel.shape[2], plan.block), axis=2).flat))
 
 
 def _power_of_two(count: int) -> int:
