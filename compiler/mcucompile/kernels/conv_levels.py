@@ -297,7 +297,7 @@ def _power_of_two(count: int) -> int:
 
 _BUILD = {
     "rv32imac": BuildCost({2: 5.0, 4: 4.0}, 13.0, 40.0),
-    "cortex-m0": BuildCost({2: 5.3, 4: 4.3}, 20.0, 50.0),
+    "cortex-m0": BuildCost({2: 5.0, 4: 4.0}, 16.0, 50.0),
     "cortex-m4": BuildCost({2: 4.0, 4: 4.0}, 12.0, 40.0),
 }
 CONV_LEVELS = tuple(
