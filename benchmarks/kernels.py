@@ -58,8 +58,6 @@ SLOW = "cordic"
 SMALL_ONLY = {
     ("dot", "log3"),
     ("dot", "dlq3"),
-    ("adder", "int4"),
-    ("minconv", "int4"),
     ("mfo", "int8"),
     ("trig", "int8"),
 }

@@ -31,8 +31,8 @@ static inline uint32_t mcu_lanes_entries(const mcu_lanes_entry *low, const mcu_l
     return low->halves[1] | high->upper;
 }
 
-/* Lets no load from tables of entries go before an earlier store: compilers for RISC-V load ahead until they have
- * too few registers.
+/* Lets no load from tables of entries go before an earlier store: compilers for RISC-V load ahead until they
+ * have too few registers.
  */
 #ifdef __riscv
 #define MCU_LANES_IN_ORDER(low, high) __asm__ volatile("" : "+r"(low), "+r"(high) : : "memory")

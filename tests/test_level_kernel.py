@@ -86,11 +86,89 @@ def test_every_shape_is_the_reference(table_bytes: int, rolls: bool, entry_bytes
 @pytest.mark.parametrize("toolchain", ["gcc", "zig"])
 @pytest.mark.parametrize("board", ["ch32v003", "hifive1", "microbit", "nucleo-f401re"])
 def test_the_loops_of_every_core(board: str, toolchain: str, tmp_path: Path) -> None:
-    """One shape with rows of eight words, one with rows of four."""
+    """Shapes with rows of eight words and of four, with a stride, with padding, and with several parts of a sum."""
     machine = large(load_board(board))
-    for case in (4, 8):
+    for case in (4, 5, 8):
         model = model_of(_graph(case), _core(machine.core), "levels")
         codes = edge_codes(model.graph, 3)
         found, instructions = run_emulated(model, machine, toolchain, codes, tmp_path / str(case))
         assert np.array_equal(found, model.graph.run(codes))
         assert 0.6 < model.layers[-1].cost.instructions / instructions < 1.6
+
+
+@pytest.mark.parametrize("table_bytes", [2048, 32768])
+def test_no_lane_overflows_and_sums_are_the_similarities(table_bytes: int) -> None:
+    """Tokens, followed with the smallest and the largest entries; and the whole sum, from its definition."""
+    parted = 0
+    for case in LEAVES_A_LANE:
+        graph = _graph(case)
+        layer = select_kernels(graph, _core("host"), {"y": "levels"})[-1].layer
+        kernel = next(k for k in KERNELS if isinstance(k, ConvLevels) and k.table_bytes == table_bytes and k.rolls)
+        plan, levels = kernel._plan(layer), _levels(layer)
+        assert isinstance(layer.op, IntegerConv)
+        n_out = len(layer.op.weights.codes)
+        largest = np.zeros((n_out, plan.parts), dtype=np.int64)
+        for tokens, part in zip(_runs(layer, plan), plan.run_parts, strict=True):
+            rest = iter(tokens)
+            for output in range(n_out):
+                places = [next(rest) // 4 // plan.layout.row_words for _ in range(next(rest))]
+                largest[output, part] += levels.entries.max(axis=1)[np.array(places, int) % len(levels.entries)].sum()
+        assert largest.max() <= 65535
+        assert largest.sum(axis=1).max() > 65535
+        parted += plan.parts > 1
+        codes = layer.op.weights.codes
+        for x in (layer.formats[0].minimum, 1, layer.formats[0].maximum):
+            entries = np.where(levels.row_of_code < 0, 0, levels.entries[levels.row_of_code, x % 256])
+            found = (entries + levels.constants)[codes].sum(axis=1)
+            term = SIMILARITIES[layer.op.similarity].term
+            assert np.array_equal(found, [sum(int(term(x, int(w))) for w in row) for row in layer.op.weights.values])
+    assert parted == len(LEAVES_A_LANE)
+
+
+def test_levels_that_differ_by_a_constant_share_a_row() -> None:
+    """|x - w| of x that is not negative is the same for all negative w, but for a constant."""
+    weight = np.array([-7, -5, -3, 0, 2, 4, 7], dtype=np.float64).reshape(7, 1, 1, 1)
+    graph = layer_graph(weight / 7, "int4", similarity="adder", image=(2, 2), window=Window((1, 1)))
+    layer = select_kernels(graph, _core("host"), {"y": "levels"})[-1].layer
+    assert isinstance(layer.op, IntegerConv)
+    positive = {max(int(w), 0) for w in layer.op.weights.values.flat}
+    assert len(_levels(layer).entries) == len(positive) < len(set(layer.op.weights.values.flat))
+    # Nothing is added for a weight of 0 where its similarity is 0.
+    graph = layer_graph(weight / 7, "int4", similarity="minconv", image=(2, 2), window=Window((1, 1)))
+    layer = select_kernels(graph, _core("host"), {"y": "levels"})[-1].layer
+    assert len(_levels(layer).entries) == 6
+
+
+def test_it_refuses_what_lanes_cannot_hold() -> None:
+    kernel = next(k for k in KERNELS if isinstance(k, ConvLevels) and k.table_bytes == 2048)
+    random = np.random.default_rng(5)
+    cases = {
+        "weights have too many values": ((2, 3, 3, 40), "int8", "dot"),
+        "needs 1 to 16 levels": ((2, 3, 3, 9), "int8", "minconv"),
+        "similarities or the table of a channel are too large": ((2, 1, 5, 4), "int4", "euclid"),
+    }
+    for reason, (shape, weights, similarity) in cases.items():
+        weight = random.uniform(-1, 1, shape)
+        if similarity == "minconv":
+            weight = np.linspace(-1, 1, 20)[random.integers(0, 20, shape)]
+        window = Window(shape[1:3], before=(0, shape[2] // 2), after=(0, shape[2] // 2))
+        graph = layer_graph(weight, weights, similarity=similarity, image=(3, 4), window=window)
+        assert kernel.refusal(select_kernels(graph, _core("host"))[-1].layer, _core("host")) == reason
+
+
+def test_a_stream_runs_it_row_by_row(tmp_path: Path) -> None:
+    from graphs_convolution import residual  # noqa: PLC0415 - a larger graph than the others
+    from mcucompile.calibrate import calibrate  # noqa: PLC0415
+    from mcucompile.passes import simplify  # noqa: PLC0415
+    from mcucompile.quantize import parse_weights, quantize  # noqa: PLC0415
+
+    real = simplify(residual(size=8, mean=4))
+    graph = quantize(real, calibrate(real, None), parse_weights("int4", real), 2)
+    chosen = {op.name: "levels" for op in graph.layers if isinstance(op, IntegerConv) and not op.planar}
+    arena = plan_arena(graph, choose_streams(graph))
+    model = Model(graph, select_kernels(graph, _core("host"), chosen), arena, bytes(16), no_multiply=True)
+    assert arena.streams
+    assert sum(step.kernel.name == "levels" for step in model.layers) >= 3
+    program = build_models([model], tmp_path, flags=("-O1", *SANITIZERS))
+    codes = edge_codes(graph, 6)
+    assert np.array_equal(run_model(program, graph, codes, 0), graph.run(codes))

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from mcucompile.kernels.conv_patches import conv_of
 from mcucompile.kernels.dense import sums_of
@@ -60,7 +61,8 @@ class ConvLevels(Kernel):
     """For convolutions of one group over 8-bit channels-last images.
 
     Attributes:
-        rolls: each input row is put into the table once, and added to all output rows that see it. Not for streams.
+        rolls: each input row is put into the table once, and added to all output rows that see it; but a stream makes
+            one output row at a time, and its input rows are put into the table for each.
         entry_bytes: of a similarity in flash; 4 of them take one instruction less than 2.
         table_bytes: the table may take; channels are blocked to keep it.
     """
@@ -72,9 +74,7 @@ class ConvLevels(Kernel):
 
     def refusal(self, layer: Layer, core: Core) -> str | None:  # noqa: ARG002 - every core has the loops
         """Refuse groups, planar and wide inputs, wide requantizations, many levels and large similarities."""
-        reasons = lane_refusals(layer)
-        reasons["makes output rows together: a stream makes one"] = self.rolls and layer.ring_rows is not None
-        reason = next((reason for reason, refuses in reasons.items() if refuses), None)
+        reason = next((reason for reason, refuses in lane_refusals(layer).items() if refuses), None)
         if reason is not None:
             return reason
         if len(_used_codes(layer)) > _MOST_VALUES:
@@ -100,9 +100,10 @@ class ConvLevels(Kernel):
         finished = count.finished(layout, n_out, plan.parts, plan.requantize)
         each = added + finished + n_out * layout.words * plan.parts
         sums = n_out * plan.parts * layout.words * (self._live_rows(layer) * layout.segments if self.rolls else 1)
+        entries = _BYTES * _power_of_two(levels) * self.entry_bytes
         return Cost(
             round(images * layout.segments * (out_rows * each + tables * built)),
-            2 * (plan.tokens + 2 * runs) + _BYTES * _power_of_two(levels) * self.entry_bytes + plan.requantize.table_bytes,
+            entries + 2 * (plan.tokens + 2 * runs) + plan.requantize.table_bytes,
             4 * (plan.block * levels * layout.row_words + sums) + 8 * op.window.size[0] + 200,
         )
 
@@ -116,7 +117,7 @@ class ConvLevels(Kernel):
         padded[:, : len(levels.entries)] = levels.entries.T
         return {
             **lane_context(layer, layout),
-            "rolls": self.rolls,
+            "rolls": self.rolls and layer.ring_rows is None,
             "live_rows": self._live_rows(layer),
             "entry_bytes": self.entry_bytes,
             "entries": tuple(map(int, padded.flat)),
@@ -272,7 +273,7 @@ def _input_rows(layer: Layer) -> Int:
     return window.positions(0, layer.output_shape[1]) - window.before[0]
 
 
-def _is_inside(layer: Layer) -> Int:
+def _is_inside(layer: Layer) -> npt.NDArray[np.bool_]:
     rows = _input_rows(layer)
     return (rows >= 0) & (rows < layer.shapes[0][1])
 
