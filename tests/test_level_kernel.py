@@ -156,18 +156,20 @@ def test_it_refuses_what_lanes_cannot_hold() -> None:
         assert kernel.refusal(select_kernels(graph, _core("host"))[-1].layer, _core("host")) == reason
 
 
-def test_a_stream_runs_it_row_by_row(tmp_path: Path) -> None:
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_network_runs_it(streamed: bool, tmp_path: Path) -> None:
+    """Row by row, and whole, where an output lies over its input; rows are longer than a segment."""
     from graphs_convolution import residual  # noqa: PLC0415 - a larger graph than the others
     from mcucompile.calibrate import calibrate  # noqa: PLC0415
     from mcucompile.passes import simplify  # noqa: PLC0415
     from mcucompile.quantize import parse_weights, quantize  # noqa: PLC0415
 
-    real = simplify(residual(size=8, mean=4))
+    real = simplify(residual(size=20, mean=10))
     graph = quantize(real, calibrate(real, None), parse_weights("int4", real), 2)
     chosen = {op.name: "levels" for op in graph.layers if isinstance(op, IntegerConv) and not op.planar}
-    arena = plan_arena(graph, choose_streams(graph))
+    arena = plan_arena(graph, choose_streams(graph)) if streamed else plan_arena(graph)
     model = Model(graph, select_kernels(graph, _core("host"), chosen), arena, bytes(16), no_multiply=True)
-    assert arena.streams
+    assert bool(arena.streams) == streamed
     assert sum(step.kernel.name == "levels" for step in model.layers) >= 3
     program = build_models([model], tmp_path, flags=("-O1", *SANITIZERS))
     codes = edge_codes(graph, 6)
