@@ -138,10 +138,9 @@ def headers(model: Model) -> tuple[str, ...]:
     found = {"mcu_numerics.h"}
     for planned in model.layers:
         op = planned.layer.op
-        found.update(planned.kernel.headers)
+        found.update(planned.kernel.included)
         if activation_method(op) == "cordic":
             found.add("mcu_cordic.h")
-        found.update(planned.kernel.headers)
         if isinstance(op, IntegerNormalize):
             found.add("mcu_normalize.h")
         if isinstance(op, IntegerRecurrent):

@@ -9,6 +9,7 @@ from mcucompile.kernels.conv_patches import ConvPatches
 from mcucompile.kernels.conv_planes import CONV_PLANES
 from mcucompile.kernels.dense_bins import DENSE_BINS
 from mcucompile.kernels.dense_columns import DENSE_COLUMNS
+from mcucompile.kernels.dense_lanes import DENSE_LANES
 from mcucompile.kernels.dense_quarter_square import DENSE_QUARTER_SQUARE
 from mcucompile.kernels.dense_rows import DENSE_ROWS
 from mcucompile.kernels.dense_shift import DENSE_SHIFT
@@ -37,6 +38,7 @@ _SUMS = (
     DENSE_SHIFT,
     DENSE_BINS,
     DENSE_QUARTER_SQUARE,
+    *DENSE_LANES,
     *DENSE_SPARSE,
     *DENSE_COLUMNS,
     *DENSE_ROWS,

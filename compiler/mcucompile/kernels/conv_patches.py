@@ -25,6 +25,11 @@ class ConvPatches(Kernel):
 
     sums: Kernel
 
+    @property
+    def included(self) -> tuple[str, ...]:
+        """The headers of the inner kernel."""
+        return self.sums.included
+
     def refusal(self, layer: Layer, core: Core) -> str | None:
         """Refuse what the inner kernel refuses."""
         return self.sums.refusal(layer, core)

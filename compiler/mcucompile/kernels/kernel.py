@@ -112,6 +112,11 @@ class Kernel(ABC):
     kind: str
     template: str
 
+    @property
+    def included(self) -> tuple[str, ...]:
+        """The headers of what it is made of, too."""
+        return self.headers
+
     @abstractmethod
     def refusal(self, layer: Layer, core: Core) -> str | None:
         """Return why the kernel cannot compute the layer on the core, None if it can."""

@@ -29,6 +29,11 @@ class RecurrentKernel(Kernel):
 
     sums: Kernel
 
+    @property
+    def included(self) -> tuple[str, ...]:
+        """The headers of the inner kernel."""
+        return self.sums.included
+
     def refusal(self, layer: Layer, core: Core) -> str | None:
         """Refuse what the inner kernel refuses for any of the sums."""
         reasons = (self.sums.refusal(part, core) for part in _parts(layer).values())
