@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from mcucompile.kernels import Core, Layer
-from mcucompile.plan import candidates_of, layers_of
+from mcucompile.plan import candidates_of, layers_of, price
 from mcucompile.project import core_of
 from mcucompile.targets.boards import load_board
 
@@ -37,8 +37,9 @@ def _core(name: str) -> Core:
 
 
 def _declared(layer: Layer, core: Core, kernel: str) -> int:
+    """Return the cost of the form of the kernel that the benchmark measures: what is chosen unless told otherwise."""
     costs = [each.cost for each in candidates_of(layer, core) if each.kernel.name == kernel]
-    return min(costs, key=lambda cost: cost.time).instructions
+    return min(costs, key=lambda cost: price(cost, "balanced")).instructions
 
 
 def test_every_kernel_declares_what_was_counted() -> None:

@@ -298,8 +298,8 @@ def _power_of_two(count: int) -> int:
 
 _BUILD = {
     "rv32imac": BuildCost({2: 5.0, 4: 4.0}, 13.0, 40.0),
-    "cortex-m0": BuildCost({2: 5.0, 4: 4.0}, 16.0, 50.0),
-    "cortex-m4": BuildCost({2: 4.0, 4: 4.0}, 12.0, 40.0),
+    "cortex-m0": BuildCost({2: 5.5, 4: 4.0}, 8.0, 50.0),
+    "cortex-m4": BuildCost({2: 4.0, 4: 4.0}, 6.0, 40.0),
 }
 CONV_LEVELS = tuple(
     ConvLevels("levels", "conv", "kernels/conv_levels.c.j2", rolls, entry_bytes, table_bytes)
