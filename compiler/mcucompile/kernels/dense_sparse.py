@@ -20,7 +20,7 @@ _MAX_MAGNITUDES, _MAX_INPUTS, _WIDEST_INPUT = 16, 1 << 16, 16
 # Indices that the loop takes at once.
 _GROUP = 4
 _BYTE = 256
-# Instructions around a list without rests, one more where some may be empty; for a digit of a magnitude, and for one
+# Instructions around a list without rests, one more where some are empty; for a digit of a magnitude, and for one
 # of a multiplier that each output has its own of.
 _PER_WHOLE_LIST, _PER_DIGIT, _PER_TABLE_DIGIT = 2, 2, 9
 
@@ -76,9 +76,9 @@ class Lists:
         return bool((self.counts % _GROUP).any())
 
     @property
-    def has_empty(self) -> bool:
-        """Whether some list is empty."""
-        return not self.counts.all()
+    def has_empty(self) -> tuple[bool, ...]:
+        """For each of an output's lists, whether some output has none."""
+        return tuple(bool(v) for v in (self.counts == 0).any(axis=0))
 
     def refusal(self) -> str | None:
         """Return why the weights are not for lists, None if they are."""
@@ -135,10 +135,11 @@ class DenseSparse(Kernel):
         instructions = (
             self.per_group * float((lists.counts // _GROUP).sum())
             + self.per_rest * float((lists.counts % _GROUP).sum())
-            + (self.per_list if lists.has_rests else _PER_WHOLE_LIST + lists.has_empty) * lists.counts.size
+            + (self.per_list if lists.has_rests else _PER_WHOLE_LIST) * lists.counts.size
             + per_output * len(lists.factors)
         )
         size = lists.index_bytes * int(lists.counts.sum()) + lists.count_bytes * lists.counts.size
+        instructions += 0 if lists.has_rests else sum(lists.has_empty) * len(lists.factors)
         return Cost(round(sums.rows * instructions), size + requantize.table_bytes)
 
     def context(self, layer: Layer) -> Context:
