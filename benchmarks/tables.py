@@ -40,6 +40,8 @@ THESIS_3_5 = {
 # CIFAR-10, percent: AdderNet (arXiv:1912.13200), Table 2, and EuclidNets (arXiv:2212.11803), Tables 3 and 4, where
 # minconv is called synapse.
 RESNET20 = {"dot": "92.25, 92.97", "adder": "91.84", "euclid": "93.00, 93.32", "minconv": "73.08"}
+# BitNetMCU (https://github.com/cpldcpu/BitNetMCU), percent and instructions on RV32EC, measured in the same emulator.
+BIT_NET_MCU = (("12k FP1.3.0", "98.86", "215,000", "14.6 KB"), ("12k, 4 bits", "99.02", "431,000", "13.8 KB"))
 Results = dict[str, Any]
 
 
@@ -216,6 +218,17 @@ def _similarity_costs(found: Results, further: Mapping[str, Mapping[str, str]] =
     return markdown(rows)
 
 
+def sparse_digits_table(results: Results) -> str:
+    """MNIST on the CH32V003: the sparse network beside BitNetMCU's."""
+    found = results["sparse_digits"]
+    rows = [["network", "accuracy", "instructions", "flash", "RAM", "mismatches"]]
+    rows += [[f"BitNetMCU {name}", accuracy, count, flash, "", ""] for name, accuracy, count, flash in BIT_NET_MCU]
+    differing = sum(found[board]["mismatches"] for board in ("host", "ch32v003"))
+    sizes = [f"{found[key]:,}" for key in ("instructions", "flash_bytes", "ram_bytes")]
+    rows.append([f"`sparse_digits`, {found['weights']:,} weights", f"{found['accuracy']:.2f}", *sizes, str(differing)])
+    return markdown(rows)
+
+
 def quantized_models_table(results: Results) -> str:
     """Models that come quantized, against onnxruntime: each layer alone, and all of them in a row."""
     head = ["model", "quantized as", "tensors", "values", "each layer: equal, %", "off by", "whole: equal, %", "off by"]
@@ -274,6 +287,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "exactness": exactness_table,
     "real_networks": real_networks_table,
     "activation_methods": activation_methods_table,
+    "sparse_digits": sparse_digits_table,
     "quantized_models": quantized_models_table,
     "memory": memory_table,
     "resnet8": resnet8_table,
@@ -322,6 +336,7 @@ def load_results() -> Results:
         "similarities": "multiplication_free",
         "residual_similarities": "multiplication_free_resnet8",
         "claims": "multiplication_free_claims",
+        "sparse_digits": "sparse_digits",
         "kernels": "kernels",
         "resnet8_speed": "resnet8_speed",
     }
