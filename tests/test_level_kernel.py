@@ -52,9 +52,10 @@ def _core(name: str) -> Core:
     return Core(has_multiplier=False, name=name)
 
 
-@pytest.mark.parametrize("entry_bytes", [2, 4])
-@pytest.mark.parametrize("rolls", [True, False])
-@pytest.mark.parametrize("table_bytes", [2048, 32768])
+@pytest.mark.parametrize(
+    ("table_bytes", "rolls", "entry_bytes"),
+    [(2048, True, 4), (32768, True, 2), (2048, False, 2), (32768, False, 4)],
+)
 def test_every_shape_is_the_reference(table_bytes: int, rolls: bool, entry_bytes: int, tmp_path: Path) -> None:
     """The smallest table takes its channels in blocks."""
     kernel = next(
