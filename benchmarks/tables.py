@@ -259,11 +259,12 @@ def kernels_table(results: Results) -> str:
 
 def resnet8_speed_table(results: Results) -> str:
     """ResNet-8's instructions on every core, beside CMSIS-NN."""
-    rows = [["weights", "core", "instructions (cycles)", "CMSIS-NN int8", "flash", "RAM"]]
+    rows = [["weights", "accuracy", "core", "instructions (cycles)", "CMSIS-NN int8", "flash", "RAM"]]
     for run in results["resnet8_speed"]:
         counts = f"{run['instructions'] / 1e6:.1f} ({run['cycles'] / 1e6:.1f})"
         sizes = (f"{run['flash_bytes']:,}", f"{run['ram_bytes']:,}")
-        rows.append([run["weights"], run["core"], counts, f"{CMSIS_NN_RESNET8[run['core']]:g}", *sizes])
+        accuracy = f"{run['accuracy']:.2f}"
+        rows.append([run["weights"], accuracy, run["core"], counts, f"{CMSIS_NN_RESNET8[run['core']]:g}", *sizes])
     return markdown(rows)
 
 
