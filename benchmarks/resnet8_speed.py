@@ -23,13 +23,7 @@ from memory import images
 
 RESULTS = Path(__file__).resolve().parent / "results" / "resnet8_speed.json"
 BOARDS = ("ch32v003", "hifive1", "microbit", "nucleo-f401re")
-# The layers that add most noise for their operations (benchmarks/real_networks.py, on training images).
-_KEPT = ("conv2d/Conv2D1", "conv2d_1/Conv2D1", "ReadVariableOp/resource1", "ReadVariableOp/resource1_2", "dense/BiasAdd")
-WEIGHTS = {
-    "int8": "int8",
-    "int4": "int4",
-    "int4, 5 layers int8": ",".join(["int4", *(f"{name}=int8" for name in _KEPT)]),
-}
+WEIGHTS = ("int8", "int4")
 CALIBRATION, TEST_IMAGES = 256, 2000
 # Scratch that kernels may have on the stack: less than CMSIS-NN's 52 KB of RAM leaves beside the arena.
 SCRATCH_BYTES = 18_000
@@ -45,8 +39,8 @@ def main(resnet8: Path, data: Path) -> None:
     with np.load(data) as archive:
         labels = archive["y_test"][:TEST_IMAGES].astype(np.int64)
     runs: list[dict[str, Any]] = []
-    for weights, choice in WEIGHTS.items():
-        quantized = quantize_model(resnet8, samples, Options(weights=choice))
+    for weights in WEIGHTS:
+        quantized = quantize_model(resnet8, samples, Options(weights=weights))
         arena = plan_arena(quantized.graph)
         found = quantized.graph.run(test, batch=100).reshape(TEST_IMAGES, -1).argmax(axis=1)
         accuracy = round(100 * float(np.mean(found == labels)), 2)

@@ -32,9 +32,9 @@ from mcucompile.kernels.plain_windows import WINDOW_KERNELS
 from mcucompile.kernels.recurrent import RecurrentKernel
 from mcucompile.kernels.tiles import Tiles, TileSums
 
+_TERMS = (*DENSE_TERMS, *DENSE_TRIG)
 _SUMS = (
-    *DENSE_TERMS,
-    *DENSE_TRIG,
+    *_TERMS,
     DENSE_SHIFT,
     DENSE_BINS,
     DENSE_QUARTER_SQUARE,
@@ -52,7 +52,10 @@ _TILES: tuple[tuple[str, TileSums], ...] = (
 
 KERNELS: tuple[Kernel, ...] = (
     *_SUMS,
-    *(ConvPatches(kernel.name, "conv", "kernels/conv_patches.c.j2", kernel) for kernel in _SUMS),
+    *(
+        ConvPatches(kernel.name, "conv", "kernels/conv_patches.c.j2", kernel, has_depthwise=kernel in _TERMS)
+        for kernel in _SUMS
+    ),
     *CONV_PLANES,
     *CONV_LEVELS,
     *DEPTHWISE,

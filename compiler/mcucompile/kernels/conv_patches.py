@@ -10,8 +10,10 @@ from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
 from mcucompile.ops import IntegerConv
 from mcucompile.ops.window import Window
 
+# Taps of a depthwise convolution, at most: its code is as long.
+_MOST_TAPS = 32
 # Instructions to copy one value into the patch, of one group or of several, and around each output pixel.
-_PER_VALUE = {"rv32imac": (5, 5), "rv32ec": (5, 5), "cortex-m0": (5, 7.5), "cortex-m4": (5, 5)}
+_PER_VALUE = {"rv32imac": (5, 5), "rv32ec": (5, 5), "cortex-m0": (5, 6.8), "cortex-m4": (5, 5)}
 _PER_PIXEL = 60
 
 
@@ -21,9 +23,11 @@ class ConvPatches(Kernel):
 
     Attributes:
         sums: the kernel that makes the weighted sums of one window.
+        has_depthwise: kernels/depthwise.py has one around the same term.
     """
 
     sums: Kernel
+    has_depthwise: bool
 
     @property
     def included(self) -> tuple[str, ...]:
@@ -31,7 +35,9 @@ class ConvPatches(Kernel):
         return self.sums.included
 
     def refusal(self, layer: Layer, core: Core) -> str | None:
-        """Refuse what the inner kernel refuses."""
+        """Refuse what the inner kernel refuses, and what kernels/depthwise.py does without copies."""
+        if self.has_depthwise and depthwise_refusal(layer) is None:
+            return "leaves depthwise convolutions to a kernel of their own"
         return self.sums.refusal(layer, core)
 
     def cost(self, layer: Layer, core: Core) -> Cost:
@@ -95,6 +101,16 @@ def row_context(layer: Layer, window: Window, row_stride: int) -> Context:
         "ring_elements": ring * row_stride,
         "tap_step": step * row_stride,
     }
+
+
+def depthwise_refusal(layer: Layer) -> str | None:
+    """Return why a layer is no depthwise convolution of few taps."""
+    op = layer.op
+    if not isinstance(op, IntegerConv) or op.planar:
+        return "reads images with channels last only"
+    if not len(op.weights.codes) == op.groups == layer.shapes[0][-1]:
+        return "computes one output of each channel only"
+    return f"needs windows of at most {_MOST_TAPS} taps" if op.window.taps > _MOST_TAPS else None
 
 
 def conv_of(layer: Layer) -> IntegerConv:

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from mcucompile.kernels.conv_patches import depthwise_refusal
 from mcucompile.kernels.dense import sums_of
 from mcucompile.kernels.dense_quarter_square import DECODED_QUARTER_SQUARE
 from mcucompile.kernels.dense_term import DENSE_TERMS
@@ -20,15 +21,16 @@ from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
 from mcucompile.kernels.requantize import requantize_code
 from mcucompile.kernels.scaling import code_bytes, code_context, scaling_of
 from mcucompile.numerics import Int
-from mcucompile.ops import IntegerConv
 
 # Code is as long as the taps of a block's windows are many.
-_MOST_TAPS, _MOST_WINDOWS, _MOST_TERMS = 32, 4, 50
+_MOST_WINDOWS, _MOST_TERMS = 4, 50
 _MOST_PADDING_BYTES = 1024
 # Instructions of a block's channel and of an output; of a single window's channel, of each of its taps, and of
 # finding a tap's place; of a row.
 _PER_CHANNEL, _PER_SINGLE, _PER_TAP, _PER_PLACE, _PER_ROW = 8, 8, 3, 12, 60
 _PER_SCALED = {"rv32imac": 8, "rv32ec": 8, "cortex-m0": 12, "cortex-m4": 6}
+# What a square by quarter squares takes of a product by them.
+_SQUARE_OF_PRODUCT = 0.87
 _PER_LOAD = {"rv32imac": 1, "rv32ec": 1, "cortex-m0": 2, "cortex-m4": 1}
 
 
@@ -59,6 +61,8 @@ class Depthwise(Kernel):
         scaled = self.multiplies and bool(scaling_of(sums, sums.requantize))
         code = core.pick(_PER_SCALED) if scaled else requantize.instructions_on(core)
         term, load = core.pick(self.instructions), core.pick(_PER_LOAD)
+        if sums.similarity == "euclid" and self.sums is DECODED_QUARTER_SQUARE:
+            term *= _SQUARE_OF_PRODUCT
         taps = geometry.window.taps
         block = blocks.windows * (taps * term + code) + load * (blocks.loads + taps) + _PER_CHANNEL
         single = taps * (term + load * _PER_TAP) + code + _PER_SINGLE
@@ -91,16 +95,6 @@ class Depthwise(Kernel):
             "weight_type": _weights(layer)[0],
             "padding": padding_bytes(layer, blocks) // layer.formats[0].item_bytes,
         }
-
-
-def depthwise_refusal(layer: Layer) -> str | None:
-    """Return why a layer is no depthwise convolution of few taps."""
-    op, sums = layer.op, sums_of(layer)
-    if not isinstance(op, IntegerConv) or op.planar:
-        return "reads images with channels last only"
-    if not len(sums.weights.codes) == sums.groups == layer.shapes[0][-1]:
-        return "computes one output of each channel only"
-    return f"needs windows of at most {_MOST_TAPS} taps" if op.window.taps > _MOST_TAPS else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +183,7 @@ _INSTRUCTIONS = {
     "compare signs": (3.7, 4.2, 6.0, 3.0),
     "add or subtract": (1.3, 1.4, 4.0, 2.1),
     "cosine table": (11.6, 12.3, 17.1, 12.0),
-    "cordic": (476.0, 476.0, 476.0, 476.0),
+    "cordic": (433.0, 449.0, 568.0, 492.0),
     "quarter square": (13.4, 18.3, 10.9, 6.5),
 }
 DEPTHWISE = tuple(

@@ -10,8 +10,9 @@ from typing import ClassVar
 import numpy as np
 
 from mcucompile.kernels.absolute_differences import AbsoluteDifferences
+from mcucompile.kernels.conv_patches import depthwise_refusal
 from mcucompile.kernels.dense import sums_of
-from mcucompile.kernels.depthwise import blocks_of, depthwise_refusal, padding_bytes
+from mcucompile.kernels.depthwise import blocks_of, padding_bytes
 from mcucompile.kernels.dsp import bytes_as_words
 from mcucompile.kernels.image_rows import geometry_context, geometry_of
 from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer

@@ -91,7 +91,7 @@ class RequantizeCode:
     def literal_instructions_on(self, core: str) -> int:
         """Instructions for one accumulator, every number a literal: an offset, a shift, a clamp and a store."""
         digits = sum(1 for digit in self.digits[0] if digit)
-        beside = {"cortex-m4": 5, "rv32imac": 8}.get(core, 9)
+        beside = {"cortex-m4": 0, "cortex-m0": 9}.get(core, 8)
         return 12 + self.is_wide * digits * 6 if self.is_wide else beside + 2 * digits
 
     @property
