@@ -12,9 +12,10 @@ from typing import ClassVar
 import numpy as np
 
 from mcucompile.kernels.dense import Sums, sums_of
-from mcucompile.kernels.image_rows import geometry_context, geometry_of
+from mcucompile.kernels.image_rows import Geometry, geometry_context, geometry_of
 from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
-from mcucompile.kernels.scaling import code_bytes, code_context
+from mcucompile.kernels.requantize import requantize_code
+from mcucompile.kernels.scaling import code_bytes, code_context, scaling_of
 from mcucompile.numerics import Int, Requantization
 from mcucompile.ops import IntegerConv
 
@@ -25,8 +26,10 @@ _WORD_BITS = 32
 _PER_TURN, _PER_CALL = 3, 23
 # Instructions to finish an output: for each window; for all windows; more where sums are combined; without multiplier.
 _PER_CODE, _PER_OUTPUT, _PER_COMBINED = 5, 4, 2
-# Instructions of a row of outputs, of a row of taps, of packing a row of taps or a tap, of copying a value.
-_PER_ROW, _PER_TAP_ROW, _PER_PACK, _PER_COPY = 25, 14, 9, 6
+# Instructions of a row of outputs, of a row of taps, of packing a row of taps or a tap.
+_PER_ROW, _PER_TAP_ROW, _PER_PACK = 25, 14, 9
+# Instructions of laying values together: around all, of copying a word, of testing and copying a value.
+_PER_GATHER, _PER_COPY, _PER_VALUE = 20, 2, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,9 +187,9 @@ class Tiles(Kernel):
             return "reads images with channels last only"
         return self.sums.refusal(sums, core)
 
-    def cost(self, layer: Layer, core: Core) -> Cost:  # noqa: ARG002 - it is for one core
+    def cost(self, layer: Layer, core: Core) -> Cost:
         """Every pixel or two of the output are gathered, packed and summed."""
-        return _cost(layer, self._tiled(layer))
+        return _cost(layer, self._tiled(layer), core)
 
     def context(self, layer: Layer) -> Context:
         """Return the packed weights, the loop, the codes and the geometry."""
@@ -196,7 +199,7 @@ class Tiles(Kernel):
         return self.sums.tiled(sums_of(layer), min(geometry_of(layer).columns, 2))
 
 
-def _cost(layer: Layer, tiled: Tiled) -> Cost:
+def _cost(layer: Layer, tiled: Tiled, core: Core) -> Cost:
     geometry, sums, windows = geometry_of(layer), sums_of(layer), tiled.tile.windows
     turns = -(-geometry.columns // windows)
     values = _WORD_BITS // sums.input.bits
@@ -204,16 +207,37 @@ def _cost(layer: Layer, tiled: Tiled) -> Cost:
     converted = sum(convert not in ("", "mcu_word_u8") for convert in tiled.convert)
     # A source word is loaded, converted and stored for each window; the loop around it.
     per_word = windows * (1 + converted) + len(tiled.convert) + 2
-    gather = geometry.window.size[0] * (_PER_TAP_ROW + _PER_PACK) + per_word * -(-n_in // values)
+    gather = per_word * -(-n_in // values)
     stack = 4 * windows * tiled.turns * tiled.unrolled
     if geometry.channels % values and geometry.window.taps > 1:
-        gather += windows * _PER_COPY * n_in
+        gather += _PER_GATHER + round(windows * _copied(geometry, values))
         stack += 4 * windows * -(-n_in // values)
+    else:
+        gather += geometry.window.size[0] * (_PER_TAP_ROW + _PER_PACK)
+    each = gather + tiled.instructions
+    if not core.has_multiplier or not scaling_of(sums, tiled.requantize):
+        code = requantize_code(tiled.requantize, sums.output).instructions_on(core)
+        each += windows * len(sums.weights.codes) * (code - _PER_CODE)
     return Cost(
-        geometry.images * geometry.rows * (_PER_ROW + turns * (gather + tiled.instructions)),
+        geometry.images * geometry.rows * (_PER_ROW + turns * each),
         4 * len(tiled.packed) + code_bytes(sums, tiled.requantize),
         stack + 4 * sum(map(len, tiled.places)),
     )
+
+
+def _copied(geometry: Geometry, values: int) -> float:
+    """Return the instructions that lay a window's values together, the mean over all windows.
+
+    Args:
+        geometry: of windows whose pixels are no whole words.
+        values: of a word.
+    """
+    rows, columns = geometry.window.size
+    row = columns * geometry.channels
+    one_by_one = rows * (_PER_TAP_ROW + _PER_VALUE * row)
+    if geometry.window.dilations[1] > 1 and columns > 1:
+        return one_by_one
+    return geometry.inside * rows * _PER_COPY * (row // values + row % values) + (1 - geometry.inside) * one_by_one
 
 
 def _context(layer: Layer, tiled: Tiled) -> Context:
