@@ -218,8 +218,10 @@ def _cost(layer: Layer, tiled: Tiled, core: Core) -> Cost:
     if not core.has_multiplier or not scaling_of(sums, tiled.requantize):
         code = requantize_code(tiled.requantize, sums.output).instructions_on(core)
         each += windows * len(sums.weights.codes) * (code - _PER_CODE)
+    # A single window in a single row has no loops around it.
+    around = _PER_ROW if geometry.rows * geometry.columns > 1 else -_PER_TAP_ROW
     return Cost(
-        geometry.images * geometry.rows * (_PER_ROW + turns * each),
+        geometry.images * geometry.rows * (around + turns * each),
         4 * len(tiled.packed) + code_bytes(sums, tiled.requantize),
         stack + 4 * sum(map(len, tiled.places)),
     )
