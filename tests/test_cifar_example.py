@@ -23,6 +23,11 @@ sys.path[:0] = [str(EXAMPLE), str(EXAMPLES / "digits")]
 from cifar import load_cifar10  # noqa: E402 - the example's, found by the line above
 from recipes import BORDER, NETWORKS, augmented  # noqa: E402
 
+# Other examples have modules of these names.
+for module in ("cifar", "recipes", "networks", "mnist"):
+    del sys.modules[module]
+del sys.path[:2]
+
 SIMILARITIES = ("dot", "adder", "euclid", "minconv", "trig")
 # Largest error of a logit of eight bits, as a share of the largest logit of all.
 TOLERANCE = 0.1
