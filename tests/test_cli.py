@@ -314,6 +314,13 @@ def test_bench_json_has_the_promised_keys(build, compiled):
     assert all(layer["name"] in out for layer in layers)
 
 
+def test_bench_estimates_cycles_unless_told_otherwise(build):
+    """Both emulators know the board and count the same instructions; one of them estimates cycles."""
+    chosen = succeed("bench", build, "--limit", "1", "--json").json
+    assert chosen["emulator"] == "unicorn"
+    assert chosen["cycles"] >= chosen["instructions"]
+
+
 def test_bench_takes_inputs(build):
     facts = succeed("bench", build, "--on", "unicorn", "--inputs", IMAGES, "--limit", "2", "--json").json
     assert facts["inputs"] == 2

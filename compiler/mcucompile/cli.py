@@ -328,7 +328,8 @@ def ops(as_json: bool) -> None:
 
 
 def _emulator(project: Project, on: str) -> str:
-    return choose_emulator(project.board) if on == "emulator" and not project.board.is_host else on
+    is_chosen = on == "emulator" and not project.board.is_host
+    return choose_emulator(project.board, for_cycles=True) if is_chosen else on
 
 
 def _input_codes(project: Project, inputs: str | None) -> Array:

@@ -176,12 +176,17 @@ def devices(project: Project, on: str, *, baud: int = 115200) -> tuple[tuple[str
     return ((on, lambda: open_serial_port(on, baud=baud)),)
 
 
-def choose_emulator(board: Board) -> str:
-    """Return the emulator to use: QEMU if it is installed and knows the board, else unicorn."""
-    if has_qemu(board):
-        return "qemu"
-    if board.unicorn is not None and has_unicorn():
-        return "unicorn"
+def choose_emulator(board: Board, *, for_cycles: bool = False) -> str:
+    """Return the emulator to use of those that are installed and know the board.
+
+    Args:
+        board: any but the host.
+        for_cycles: prefer unicorn, which estimates cycles, to QEMU, the more independent witness of answers.
+    """
+    known = {"qemu": has_qemu(board), "unicorn": board.unicorn is not None and has_unicorn()}
+    for emulator in reversed(EMULATORS) if for_cycles else EMULATORS:
+        if known[emulator]:
+            return emulator
     raise ToolError(
         f"board '{board.name}'",
         "no emulator for it is installed",
