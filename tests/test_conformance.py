@@ -1,30 +1,20 @@
 """The node tests of the ONNX project that passed when they were last counted pass still."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import onnx
 import pytest
+from benchmark_scripts import BENCHMARKS, load_benchmark
 
-_FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
-_STORED = json.loads((_FOLDER / "results" / "conformance.json").read_text(encoding="utf-8"))
+_STORED = json.loads((BENCHMARKS / "results" / "conformance.json").read_text(encoding="utf-8"))
 _SHARDS = 16
 # What the README promises; the stored results may only grow.
 _PROMISED = 1082
 
 
 def _conformance() -> ModuleType:
-    """Return benchmarks/conformance.py, which is no package."""
-    if "conformance" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("conformance", _FOLDER / "conformance.py")
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules["conformance"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules["conformance"])
-    return sys.modules["conformance"]
+    return load_benchmark("conformance")
 
 
 def test_as_many_as_promised_and_none_wrong() -> None:

@@ -1,33 +1,23 @@
 """What kernels declare is what they take: within a tenth of what the emulator counts, on every core."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from benchmark_scripts import BENCHMARKS, load_benchmark
 from mcucompile.kernels import Core, Layer
 from mcucompile.plan import candidates_of, layers_of, price
 from mcucompile.project import core_of
 from mcucompile.targets.boards import load_board
 
-FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
-ROWS: list[dict[str, Any]] = json.loads((FOLDER / "results" / "kernels.json").read_text(encoding="utf-8"))
+ROWS: list[dict[str, Any]] = json.loads((BENCHMARKS / "results" / "kernels.json").read_text(encoding="utf-8"))
 TOLERANCE = 0.1
 KEY = ("layer", "similarity", "weights", "core", "kernel")
 
 
 def _benchmark() -> ModuleType:
-    """Return benchmarks/kernels.py, which is no package."""
-    if "kernels_benchmark" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("kernels_benchmark", FOLDER / "kernels.py")
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules["kernels_benchmark"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules["kernels_benchmark"])
-    return sys.modules["kernels_benchmark"]
+    return load_benchmark("kernels")
 
 
 def _core(name: str) -> Core:
