@@ -72,6 +72,12 @@ static inline int32_t mcu_subtract_s32(int32_t a, int32_t b)
     return (int32_t)((uint32_t)a - (uint32_t)b);
 }
 
+/* 2 * sum - norm modulo 2^32. */
+static inline int32_t mcu_twice_less_s32(int32_t sum, uint32_t norm)
+{
+    return (int32_t)((uint32_t)sum + (uint32_t)sum - norm);
+}
+
 /* a * b of two values known at run time, modulo 2^32: one instruction, or an addition for each bit of b. */
 static inline int32_t mcu_multiply_s32(int32_t a, int32_t b)
 {

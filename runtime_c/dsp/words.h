@@ -26,6 +26,14 @@ MCU_EXTEND(mcu_odd_u8, "uxtb16 %0, %1, ror #8")
 MCU_EXTEND(mcu_even_s8, "sxtb16 %0, %1")
 MCU_EXTEND(mcu_odd_s8, "sxtb16 %0, %1, ror #8")
 
+/* sum + the squares of two halfwords, modulo 2^32. */
+static inline uint32_t mcu_add_squares_s16(uint32_t sum, uint32_t halfwords)
+{
+    uint32_t squares;
+    __asm__("smlad %0, %1, %1, %2" : "=r"(squares) : "r"(halfwords), "r"(sum));
+    return squares;
+}
+
 /* A word from any address, not before what stands before it: compilers load all they can first, and spill it.
  */
 typedef struct __attribute__((packed, may_alias)) {
@@ -91,6 +99,13 @@ static inline uint32_t mcu_even_s8(uint32_t word)
 static inline uint32_t mcu_odd_s8(uint32_t word)
 {
     return mcu_even_s8(word >> 8);
+}
+
+static inline uint32_t mcu_add_squares_s16(uint32_t sum, uint32_t halfwords)
+{
+    const int32_t first = (int16_t)(uint16_t)halfwords;
+    const int32_t second = (int16_t)(uint16_t)(halfwords >> 16);
+    return sum + (uint32_t)(first * first) + (uint32_t)(second * second);
 }
 
 static inline void mcu_add_distances_u8x4(uint32_t *even, uint32_t *odd, uint32_t a, uint32_t b)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from mcucompile.kernels.dense import Sums
 from mcucompile.numerics import Int, Requantization
 
 
@@ -35,6 +36,11 @@ def with_constant(requantize: Requantization, constant: Int) -> Requantization:
         half = 0 if requantize.tie_window else requantize.half()
         offset = (offset + half + 2**31) % 2**32 - 2**31 - half
     return replace(requantize, offset=np.asarray(offset, dtype=np.int64))
+
+
+def squares_as_products(sums: Sums) -> Requantization:
+    """Return the requantization of 2 sum x w - sum x**2, which squared distances have without their sum w**2."""
+    return with_constant(sums.requantize, -np.square(sums.weights.values).sum(axis=1))
 
 
 def word_order(values: Int) -> Int:

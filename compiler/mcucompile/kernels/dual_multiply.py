@@ -2,6 +2,9 @@
 
 Weights in bytes take no instruction to widen one by one: a halfword 256 * a + b holds those of two outputs. Its
 products make 256 * A + B at once; those of its lower byte, sign-extended, make B.
+
+Squared distances are products, too: - sum (x - w)**2 = 2 sum x w - sum x**2 - sum w**2. The second sum is the same for
+all outputs of a window, the third for all windows.
 """
 
 from dataclasses import dataclass
@@ -9,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mcucompile.kernels.dense import Sums
-from mcucompile.kernels.dsp import halfwords_as_words, padded, word_order
+from mcucompile.kernels.dsp import halfwords_as_words, padded, squares_as_products, word_order
 from mcucompile.kernels.kernel import Core
-from mcucompile.kernels.tiles import Tile, Tiled, TileSums
+from mcucompile.kernels.tiles import Norm, Tile, Tiled, TileSums
 from mcucompile.numerics import Int
 from mcucompile.ops.linear import weighted_bounds
 
@@ -23,6 +26,7 @@ _PAIRS = {
     1: Tile("tile_1x8_pairs", "", 1, 4, 15, per_call=8, outputs=2),
     2: Tile("tile_2x4_pairs", "", 2, 2, 12, per_call=8, outputs=2),
 }
+_SQUARES = Norm("mcu_add_squares_s16", "mcu_twice_less_s32", (1, 2))
 _LARGEST_BYTE, _LARGEST_HALFWORD = 127, 32767
 # A sum of products by a, of which 24 bits are known.
 _LARGEST_SUM = 2**23 - 1
@@ -30,7 +34,7 @@ _LARGEST_SUM = 2**23 - 1
 
 @dataclass(frozen=True, slots=True)
 class DualMultiply(TileSums):
-    """For products by weights of up to 16 bits.
+    """For products by weights of up to 16 bits, and for squared distances from them.
 
     Attributes:
         halfwords: the weights are stored in 16 bits; else in 8, two outputs to a halfword.
@@ -42,8 +46,8 @@ class DualMultiply(TileSums):
         """Refuse a core without multiplier, other similarities and what does not fit; halfwords where bytes will do."""
         if not core.has_multiplier:
             return "needs a multiplier"
-        if sums.similarity != "dot":
-            return "computes dot only"
+        if sums.similarity not in ("dot", "euclid"):
+            return "computes dot and euclid only"
         if not _is_small(sums):
             return "needs inputs of 8 bits, or 16 with a sign"
         in_bytes = _fit_bytes(sums)
@@ -64,12 +68,14 @@ class DualMultiply(TileSums):
             convert = (f"mcu_even_{sign}", f"mcu_odd_{sign}")
         else:
             values = padded(values, 2, 0)
-        if self.halfwords:
-            return Tiled(_HALFWORDS[windows], halfwords_as_words(values), convert, "", sums.requantize)
-        outputs = np.pad(values, ((0, len(values) % 2), (0, 0)))
-        return Tiled(
-            _PAIRS[windows], halfwords_as_words(256 * outputs[0::2] + outputs[1::2]), convert, "", sums.requantize
-        )
+        tile, words = _HALFWORDS[windows], values
+        if not self.halfwords:
+            outputs = np.pad(values, ((0, len(values) % 2), (0, 0)))
+            tile, words = _PAIRS[windows], 256 * outputs[0::2] + outputs[1::2]
+        is_euclid = sums.similarity == "euclid"
+        requantize = squares_as_products(sums) if is_euclid else sums.requantize
+        norm = _SQUARES if is_euclid else None
+        return Tiled(tile, halfwords_as_words(words), convert, "", requantize, norm=norm)
 
 
 def _is_small(sums: Sums) -> bool:

@@ -65,6 +65,21 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True)
+class Norm:
+    """What each window adds to all its sums, made where its words are packed.
+
+    Attributes:
+        add: C function of the norm so far and a packed word.
+        finish: C function of a sum and the norm.
+        instructions: of `add` and of `finish`.
+    """
+
+    add: str
+    finish: str
+    instructions: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Routine:
     """A function that a macro of the runtime defines, shared by all layers that need it.
 
@@ -90,6 +105,7 @@ class Tiled:
         combine: how two sums become one: "add" or "subtract", then halved; "" for one sum.
         requantize: of the sums as tiles make them.
         most_unrolled: words in a turn of the loop, at most.
+        norm: of each window, if sums need one.
     """
 
     tile: Tile
@@ -98,6 +114,7 @@ class Tiled:
     combine: str
     requantize: Requantization
     most_unrolled: int = _MOST_UNROLLED
+    norm: Norm | None = None
 
     @property
     def unrolled(self) -> int:
@@ -145,7 +162,7 @@ class Tiled:
     def instructions(self) -> int:
         """Instructions of all tiles over the tile's windows, each output's code included."""
         n_out = len(self.requantize.offset)
-        code = _PER_CODE + _PER_COMBINED * bool(self.combine)
+        code = _PER_CODE + _PER_COMBINED * bool(self.combine) + (self.norm.instructions[1] if self.norm else 0)
         each = self._looped(self.turns, self.unrolled) + _PER_CALL + self.tile.per_call
         return self.tiles * each + n_out * (self.tile.windows * code + _PER_OUTPUT)
 
@@ -207,6 +224,8 @@ def _cost(layer: Layer, tiled: Tiled, core: Core) -> Cost:
     converted = sum(convert not in ("", "mcu_word_u8") for convert in tiled.convert)
     # A source word is loaded, converted and stored for each window; the loop around it.
     per_word = windows * (1 + converted) + len(tiled.convert) + 2
+    if tiled.norm:
+        per_word += windows * len(tiled.convert) * tiled.norm.instructions[0]
     gather = per_word * -(-n_in // values)
     stack = 4 * windows * tiled.turns * tiled.unrolled
     if geometry.channels % values and geometry.window.taps > 1:
@@ -261,4 +280,5 @@ def _context(layer: Layer, tiled: Tiled) -> Context:
         "outputs_per_tile": tiled.outputs_per_tile,
         "places": tiled.places,
         "combine": tiled.combine,
+        "norm": tiled.norm,
     }
