@@ -14,6 +14,7 @@ from mcucompile.emit import Model
 from mcucompile.encodings import given_weights
 from mcucompile.ir import Graph
 from mcucompile.kernels import KERNELS, Core
+from mcucompile.kernels.block_multiply import BlockMultiply
 from mcucompile.kernels.dense import Sums
 from mcucompile.kernels.lane_multiply import LaneMultiply
 from mcucompile.kernels.tiles import Tiles
@@ -24,11 +25,11 @@ from mcucompile.quantize import parse_weights, quantize
 from mcucompile.targets.boards import load_board
 from mcucompile.targets.elf import inspect_elf, prove
 from tile_firmware import STACK_BYTES, build_tiles, check_layers
-from tile_models import SUMS, input_format, tile_graph, tile_inputs, tile_model
+from tile_models import SQUARES, SUMS, input_format, tile_graph, tile_inputs, tile_model
 
 BOARD = load_board("nucleo-f401re")
 INPUTS = ("uint8", "int8", "int16")
-
+ALL_SUMS = (*SUMS, *SQUARES)
 
 # Each build has every eighth combination of sums and sizes; together they have each at least once.
 BUILDS = (
@@ -57,7 +58,7 @@ BUILDS = (
 def test_every_layer_on_the_core(x: str, toolchain: str, level: str, part: int, tmp_path: Path) -> None:
     require_toolchain(BOARD, toolchain)
     require_emulator(BOARD, "unicorn")
-    model = tile_model(tile_graph(x, every=8, first=part))
+    model = tile_model(tile_graph(x, every=8, first=part, sums=ALL_SUMS))
     check_layers(model, BOARD, build_tiles(model, BOARD, tmp_path, toolchain, level), inputs=2)
 
 
@@ -65,7 +66,7 @@ def test_every_layer_on_the_core(x: str, toolchain: str, level: str, part: int, 
 def test_every_layer_on_the_host(x: str, tmp_path: Path) -> None:
     """The C twins under sanitizers: the last layer's bits, and no access out of bounds in any."""
     for part in range(3):
-        graph = tile_graph(x, every=3, first=part)
+        graph = tile_graph(x, every=3, first=part, sums=ALL_SUMS)
         program = build_model(tile_model(graph), tmp_path / str(part), flags=("-O1", *SANITIZERS))
         codes = tile_inputs(graph.input.stored, 2)
         assert np.array_equal(run_model(program, graph, codes), graph.run(codes))
@@ -110,14 +111,15 @@ def test_rows_of_rings_give_the_same_bits(name: str, tmp_path: Path) -> None:
 
 def test_what_tiles_refuse() -> None:
     kernels = {kernel.name: kernel for kernel in KERNELS if isinstance(kernel, Tiles) and kernel.kind == "conv"}
-    differences, products, halfwords, lanes = kernels.values()
+    differences, products, halfwords, lanes, blocks = kernels.values()
+    assert isinstance(blocks.sums, BlockMultiply)
     core, without = Core(True, "cortex-m4"), Core(False, "cortex-m4")
     layer = tile_model(tile_graph("int8", every=40)).layers[0].layer
     assert differences.refusal(layer, core) is None
     assert differences.refusal(layer, Core(True, "cortex-m0")) == "needs a core with DSP instructions"
     assert differences.refusal(layer, without) is None
     assert differences.refusal(replace(layer, formats=(input_format("int16"),)), core) == "needs an 8-bit input"
-    assert products.refusal(layer, core) == "computes dot only"
+    assert products.refusal(layer, core) == "computes dot and euclid only"
     dot = tile_model(tile_graph("int8", sums=(("dot", "bytes"),))).layers[0].layer
     assert products.refusal(dot, core) is None
     assert halfwords.refusal(dot, core) == "bytes will do"

@@ -6,13 +6,13 @@ import numpy as np
 from mcucompile.emit import Model
 from mcucompile.encodings import Weights, given_weights
 from mcucompile.ir import Array, Format, Graph, Op, Source, Tensor, build_graph
-from mcucompile.kernels import Core, Kernel
+from mcucompile.kernels import KERNELS, Core, Kernel, Layer
 from mcucompile.kernels.tiles import Tiles
 from mcucompile.numerics import INT32_MAX, Int, Requantization
 from mcucompile.ops import IntegerConv, IntegerDense, MaxPool, Reshape
 from mcucompile.ops.similar import sum_bounds
 from mcucompile.ops.window import Window
-from mcucompile.plan import candidates_of, layers_of, plan_arena
+from mcucompile.plan import PlannedLayer, layers_of, plan_arena
 from mcucompile.similarities import SIMILARITIES
 
 SOURCE = Source("test", "node", "Tile")
@@ -78,6 +78,8 @@ SUMS = (
     ("dot", "halfwords"),
     ("dot", "small"),
 )
+# Squared distances, as kernels of products make them.
+SQUARES = (("euclid", "bytes"), ("euclid", "small"))
 _EDGES = (-128, -127, -1, 0, 1, 2, 126, 127)
 
 
@@ -161,11 +163,14 @@ def tile_model(
 ) -> Model:
     """Plan a model for a core, each layer with the fastest of its kernels of a class."""
     on = Core(not no_multiply, core)
-    wanted = [
-        [each for each in candidates_of(layer, on) if isinstance(each.kernel, kernels)] for layer in layers_of(graph)
-    ]
-    planned = tuple(min(found, key=lambda each: each.cost.time) for found in wanted)
+    of_class = [kernel for kernel in KERNELS if isinstance(kernel, kernels)]
+    planned = tuple(_fastest([k for k in of_class if k.kind == layer.op.kind], layer, on) for layer in layers_of(graph))
     return Model(graph, planned, plan_arena(graph), bytes(range(16)), no_multiply)
+
+
+def _fastest(kernels: list[Kernel], layer: Layer, core: Core) -> PlannedLayer:
+    applicable = [kernel for kernel in kernels if kernel.refusal(layer, core) is None]
+    return min((PlannedLayer(layer, k, k.cost(layer, core)) for k in applicable), key=lambda each: each.cost.time)
 
 
 def _view(name: str, source: str, shape: tuple[int, ...]) -> Reshape:

@@ -134,10 +134,16 @@ static inline uint32_t mcu_max_s8x4(uint32_t a, uint32_t b)
 
 #endif
 
-/* A word from any address, and to any. */
+/* A word from any address, and to any. Cores that must load it byte by byte do so where they must only. */
 static inline uint32_t mcu_load_u32(const void *from)
 {
     uint32_t word;
+#if defined(__ARM_ARCH_6M__) || defined(__riscv)
+    if (((uintptr_t)from & 3U) == 0U) {
+        __builtin_memcpy(&word, __builtin_assume_aligned(from, 4), sizeof word);
+        return word;
+    }
+#endif
     __builtin_memcpy(&word, from, sizeof word);
     return word;
 }

@@ -4,6 +4,7 @@ Kernels of one operator kind compete on cost; all give the same bits. The plain 
 """
 
 from mcucompile.kernels.absolute_differences import AbsoluteDifferences
+from mcucompile.kernels.block_multiply import BlockMultiply
 from mcucompile.kernels.conv_levels import CONV_LEVELS
 from mcucompile.kernels.conv_patches import ConvPatches
 from mcucompile.kernels.conv_planes import CONV_PLANES
@@ -48,6 +49,8 @@ _TILES: tuple[tuple[str, TileSums], ...] = (
     ("dual multiply", DualMultiply(halfwords=False)),
     ("dual multiply halfwords", DualMultiply(halfwords=True)),
     ("lane multiply", LaneMultiply()),
+    ("block multiply", BlockMultiply("rv32imac")),
+    ("block multiply", BlockMultiply("cortex-m0")),
 )
 
 KERNELS: tuple[Kernel, ...] = (

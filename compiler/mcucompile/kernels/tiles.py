@@ -1,8 +1,9 @@
-"""Weighted sums in tiles of eight registers, on cores with DSP instructions: what all such kernels share.
+"""Weighted sums in tiles whose sums stay in registers: what all such kernels share.
 
-A tile is two windows by four outputs, so that each word of x serves four sums and each word of the weights two; a
-single row of a dense layer takes one window by eight outputs. The words of two windows lie interleaved in a buffer
-on the stack, packed once for all outputs. The loop is runtime_c/dsp/tiles.h, unrolled as suits the layer.
+A tile is two windows by a few outputs, so that what is loaded of x serves all of them and what is loaded of the weights
+both windows; a single row of a dense layer takes one window by more outputs. The words of two windows lie interleaved
+in a buffer on the stack, packed once for all outputs. The loops are runtime_c/dsp/tiles.h, for cores with DSP
+instructions and unrolled as suits the layer, and runtime_c/mcu_blocks.h for others.
 """
 
 from abc import ABC, abstractmethod
@@ -22,19 +23,46 @@ from mcucompile.ops import IntegerConv
 # Words of each window in one turn of the loop, at most: each takes 44 to 60 bytes of code.
 _MOST_UNROLLED = 16
 _WORD_BITS = 32
-# Instructions around the words: of a turn of the loop; of a call, from its arguments to its return.
-_PER_TURN, _PER_CALL = 3, 23
-# Instructions to finish an output: for each window; for all windows; more where sums are combined; without multiplier.
-_PER_CODE, _PER_OUTPUT, _PER_COMBINED = 5, 4, 2
-# Instructions of a row of outputs, of a row of taps, of packing a row of taps or a tap.
-_PER_ROW, _PER_TAP_ROW, _PER_PACK = 25, 14, 9
-# Instructions of laying values together: around all, of copying a word, of testing and copying a value.
-_PER_GATHER, _PER_COPY, _PER_VALUE = 20, 2, 6
+# Instructions of a turn of the loop beside its words.
+_PER_TURN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class TileCosts:
+    """Instructions around a core's tiles, counted by benchmarks/kernels.py.
+
+    Attributes:
+        call: of a tile, from its arguments to its return.
+        code, output: to finish an output: for each window; for all windows.
+        combined: more for each code where sums are combined.
+        row, tap_row: of a row of outputs, of a row of taps.
+        pack, load: of packing a row of taps or a tap, and of each word of each window.
+        gather, copy, value: of laying values together: around all, of copying a word, of testing and copying a value.
+    """
+
+    call: float
+    code: float
+    output: float
+    combined: float
+    row: float
+    tap_row: float
+    pack: float
+    load: float
+    gather: float
+    copy: float
+    value: float
+
+
+TILE_COSTS = {
+    "cortex-m4": TileCosts(23, 5, 4, 2, 25, 14, 9, 1, 20, 2, 6),
+    "rv32imac": TileCosts(20, 10, 4, 2, 25, 16, 9, 4, 20, 10, 7),
+    "cortex-m0": TileCosts(50, 11, 8, 2, 35, 20, 12, 5, 30, 14, 9),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A routine of runtime_c/dsp/tiles.h.
+    """A routine of runtime_c/dsp/tiles.h or runtime_c/mcu_blocks.h.
 
     Attributes:
         name: of the macro that defines it, MCU_ before it, in lower case.
@@ -106,6 +134,7 @@ class Tiled:
         requantize: of the sums as tiles make them.
         most_unrolled: words in a turn of the loop, at most.
         norm: of each window, if sums need one.
+        multiplies: there is a product for each weight.
     """
 
     tile: Tile
@@ -115,6 +144,7 @@ class Tiled:
     requantize: Requantization
     most_unrolled: int = _MOST_UNROLLED
     norm: Norm | None = None
+    multiplies: bool = False
 
     @property
     def unrolled(self) -> int:
@@ -124,8 +154,9 @@ class Tiled:
 
     @property
     def routine(self) -> Routine:
-        """The C function that the tile is."""
-        parts = tuple(filter(None, (self.tile.arguments, str(self.unrolled))))
+        """The C function that the tile is; loops that never have more than a word have no argument for them."""
+        unrolled = str(self.unrolled) if self.most_unrolled > 1 else ""
+        parts = tuple(filter(None, (self.tile.arguments, unrolled)))
         name, arguments = "_".join((self.tile.name, *parts)), ", ".join(parts)
         return Routine(name, f"MCU_{self.tile.name.upper()}", arguments)
 
@@ -158,20 +189,29 @@ class Tiled:
         padded[: len(self.words), : self.words.shape[1]] = self.words
         return tuple(padded.reshape(self.tiles, -1, words).transpose(0, 2, 1).reshape(-1).tolist())
 
-    @property
-    def instructions(self) -> int:
-        """Instructions of all tiles over the tile's windows, each output's code included."""
+    def instructions(self, costs: TileCosts) -> float:
+        """Return the instructions of all tiles over the tile's windows, each output's code included."""
         n_out = len(self.requantize.offset)
-        code = _PER_CODE + _PER_COMBINED * bool(self.combine) + (self.norm.instructions[1] if self.norm else 0)
-        each = self._looped(self.turns, self.unrolled) + _PER_CALL + self.tile.per_call
-        return self.tiles * each + n_out * (self.tile.windows * code + _PER_OUTPUT)
+        code = costs.code + costs.combined * bool(self.combine) + (self.norm.instructions[1] if self.norm else 0)
+        each = self._looped(self.turns, self.unrolled) + costs.call + self.tile.per_call
+        return self.tiles * each + n_out * (self.tile.windows * code + costs.output)
 
     def _looped(self, turns: int, words: int) -> int:
         return turns * (words * self.tile.instructions + _PER_TURN + self.tile.per_turn)
 
 
 class TileSums(ABC):
-    """One way to make weighted sums in tiles."""
+    """One way to make weighted sums in tiles.
+
+    Attributes:
+        header: of the runtime that has the loops.
+    """
+
+    header: ClassVar[str] = "dsp/tiles.h"
+
+    def core_refusal(self, core: Core) -> str | None:
+        """Return why the loops cannot run on a core, None if they can."""
+        return None if core.has_dsp else "needs a core with DSP instructions"
 
     @abstractmethod
     def refusal(self, sums: Sums, core: Core) -> str | None:
@@ -190,13 +230,19 @@ class Tiles(Kernel):
         sums: how a tile makes sums.
     """
 
-    headers: ClassVar[tuple[str, ...]] = ("mcu_scaling.h", "dsp/words.h", "dsp/tiles.h")
+    headers: ClassVar[tuple[str, ...]] = ("mcu_scaling.h", "dsp/words.h")
     sums: TileSums
+
+    @property
+    def included(self) -> tuple[str, ...]:
+        """The header of the loops, too."""
+        return (*self.headers, self.sums.header)
 
     def refusal(self, layer: Layer, core: Core) -> str | None:
         """Refuse other cores, groups, planes, and what the sums refuse."""
-        if not core.has_dsp:
-            return "needs a core with DSP instructions"
+        reason = self.sums.core_refusal(core)
+        if reason:
+            return reason
         sums = sums_of(layer)
         if sums.groups > 1:
             return "computes one group of channels only"
@@ -217,48 +263,53 @@ class Tiles(Kernel):
 
 
 def _cost(layer: Layer, tiled: Tiled, core: Core) -> Cost:
-    geometry, sums, windows = geometry_of(layer), sums_of(layer), tiled.tile.windows
+    geometry, sums, costs = geometry_of(layer), sums_of(layer), core.pick(TILE_COSTS)
+    windows = tiled.tile.windows
     turns = -(-geometry.columns // windows)
     values = _WORD_BITS // sums.input.bits
-    n_in = int(sums.weights.codes.shape[1])
+    n_out, n_in = sums.weights.codes.shape
     converted = sum(convert not in ("", "mcu_word_u8") for convert in tiled.convert)
     # A source word is loaded, converted and stored for each window; the loop around it.
-    per_word = windows * (1 + converted) + len(tiled.convert) + 2
+    per_word = windows * (costs.load + converted) + len(tiled.convert) + 2
     if tiled.norm:
         per_word += windows * len(tiled.convert) * tiled.norm.instructions[0]
     gather = per_word * -(-n_in // values)
     stack = 4 * windows * tiled.turns * tiled.unrolled
     if geometry.channels % values and geometry.window.taps > 1:
-        gather += _PER_GATHER + round(windows * _copied(geometry, values))
+        gather += costs.gather + round(windows * _copied(geometry, values, costs))
         stack += 4 * windows * -(-n_in // values)
     else:
-        gather += geometry.window.size[0] * (_PER_TAP_ROW + _PER_PACK)
-    each = gather + tiled.instructions
+        gather += geometry.window.size[0] * (costs.tap_row + costs.pack)
+    each = gather + tiled.instructions(costs)
     if not core.has_multiplier or not scaling_of(sums, tiled.requantize):
         code = requantize_code(tiled.requantize, sums.output).instructions_on(core)
-        each += windows * len(sums.weights.codes) * (code - _PER_CODE)
+        each += windows * n_out * (code - costs.code)
     # A single window in a single row has no loops around it.
-    around = _PER_ROW if geometry.rows * geometry.columns > 1 else -_PER_TAP_ROW
+    around = costs.row if geometry.rows * geometry.columns > 1 else -costs.tap_row
+    products = geometry.images * geometry.rows * turns * windows * n_out * n_in if tiled.multiplies else 0
     return Cost(
-        geometry.images * geometry.rows * (around + turns * each),
+        round(geometry.images * geometry.rows * (around + turns * each)),
         4 * len(tiled.packed) + code_bytes(sums, tiled.requantize),
         stack + 4 * sum(map(len, tiled.places)),
+        (core.multiply_cycles - 1) * products,
     )
 
 
-def _copied(geometry: Geometry, values: int) -> float:
+def _copied(geometry: Geometry, values: int, costs: TileCosts) -> float:
     """Return the instructions that lay a window's values together, the mean over all windows.
 
     Args:
         geometry: of windows whose pixels are no whole words.
         values: of a word.
+        costs: of the core.
     """
     rows, columns = geometry.window.size
     row = columns * geometry.channels
-    one_by_one = rows * (_PER_TAP_ROW + _PER_VALUE * row)
+    one_by_one = rows * (costs.tap_row + costs.value * row)
     if geometry.window.dilations[1] > 1 and columns > 1:
         return one_by_one
-    return geometry.inside * rows * _PER_COPY * (row // values + row % values) + (1 - geometry.inside) * one_by_one
+    whole = rows * costs.copy * (row // values + row % values)
+    return geometry.inside * whole + (1 - geometry.inside) * one_by_one
 
 
 def _context(layer: Layer, tiled: Tiled) -> Context:
