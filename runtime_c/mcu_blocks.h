@@ -30,17 +30,45 @@ static inline int32_t mcu_block_lbu(uint32_t word, uint32_t k)
     return (uint8_t)(word >> (8U * k));
 }
 
-/* sum - norm modulo 2^32. */
-static inline int32_t mcu_less_s32(int32_t sum, uint32_t norm)
+/* What sums and norms make, modulo 2^32: sum - 128 * norm, sum + 256 * norm, (norm - sum) / 2 rounded down.
+ */
+static inline int32_t mcu_less_128_s32(int32_t sum, uint32_t norm)
 {
-    return (int32_t)((uint32_t)sum - norm);
+    return (int32_t)((uint32_t)sum - (norm << 7));
 }
 
-/* sum + 128 * the bytes of a word, modulo 2^32. */
-static inline uint32_t mcu_add_bytes_128(uint32_t sum, uint32_t word)
+static inline int32_t mcu_more_256_s32(int32_t sum, uint32_t norm)
+{
+    return (int32_t)((uint32_t)sum + (norm << 8));
+}
+
+static inline int32_t mcu_half_below_s32(int32_t sum, uint32_t norm)
+{
+    return (int32_t)(norm - (uint32_t)sum) >> 1;
+}
+
+/* sum + the bytes of a word. */
+static inline uint32_t mcu_add_bytes(uint32_t sum, uint32_t word)
 {
     const uint32_t pairs = (word & 0x00FF00FFU) + ((word >> 8) & 0x00FF00FFU);
-    return sum + (((pairs * 0x00010001U) >> 16) << 7);
+    return sum + (pairs >> 16) + (pairs & 0xFFFFU);
+}
+
+/* sum + the entries of a table that the bytes of a word say, with a sign and without. */
+static inline uint32_t mcu_add_entries_s8x4(uint32_t sum, uint32_t word, const uint16_t *table)
+{
+    for (uint32_t k = 0; k < 4U; ++k) {
+        sum += table[mcu_block_lb(word, k)];
+    }
+    return sum;
+}
+
+static inline uint32_t mcu_add_entries_u8x4(uint32_t sum, uint32_t word, const uint16_t *table)
+{
+    for (uint32_t k = 0; k < 4U; ++k) {
+        sum += table[mcu_block_lbu(word, k)];
+    }
+    return sum;
 }
 
 /* sum + the squares of four bytes with a sign. */
@@ -91,7 +119,75 @@ static inline uint32_t mcu_add_squares_256_u8x4(uint32_t sum, uint32_t word)
     }                                                                                                        \
     void name(const uint32_t *x, const uint32_t *w, const uint32_t *end, int32_t *sums)
 
+/* Sums of what a table has for differences x - w: the square blocks. table: the entry of a difference of 0,
+ * or where it is for x as a byte without a sign.
+ */
 /* clang-format off */
+#ifdef __riscv
+
+/* With the 15 registers of RV32E, and tp, which programs of one thread do not have. */
+#define MCU_SQUARE_BLOCK_WEIGHT(c, sum)                                                        \
+    "lb t1, " #c "*4+\\k(a1)\n"                                                                \
+    "slli t1, t1, 1\n"                                                                         \
+    "sub t1, t0, t1\n"                                                                         \
+    "lhu t1, 0(t1)\n"                                                                          \
+    "add " sum ", " sum ", t1\n"
+
+#define MCU_SQUARE_BLOCK_1X8(name, load)                                                       \
+    void name(const uint32_t *x, const uint32_t *w, const uint32_t *end, int32_t *sums, const uint16_t *table); \
+    __asm__(".pushsection .text." #name ", \"ax\", %progbits\n"                                \
+            ".balign 4\n"                                                                      \
+            ".type " #name ", @function\n"                                                     \
+            #name ":\n"                                                                        \
+            "addi sp, sp, -32\n"                                                               \
+            "sw ra, 0(sp)\n" "sw s0, 4(sp)\n" "sw s1, 8(sp)\n" "sw tp, 12(sp)\n"               \
+            "sw a2, 16(sp)\n" "sw a3, 20(sp)\n"                                                \
+            "mv tp, a4\n"                                                                      \
+            "li a2, 0\n" "li a3, 0\n" "li a4, 0\n" "li a5, 0\n"                                \
+            "li s0, 0\n" "li s1, 0\n" "li t2, 0\n" "li ra, 0\n"                                \
+            "1:\n"                                                                             \
+            ".irp k, 0, 1, 2, 3\n"                                                             \
+            #load " t0, \\k(a0)\n"                                                             \
+            "slli t0, t0, 1\n"                                                                 \
+            "add t0, t0, tp\n"                                                                 \
+            MCU_SQUARE_BLOCK_WEIGHT(0, "a2") MCU_SQUARE_BLOCK_WEIGHT(1, "a3")                  \
+            MCU_SQUARE_BLOCK_WEIGHT(2, "a4") MCU_SQUARE_BLOCK_WEIGHT(3, "a5")                  \
+            MCU_SQUARE_BLOCK_WEIGHT(4, "s0") MCU_SQUARE_BLOCK_WEIGHT(5, "s1")                  \
+            MCU_SQUARE_BLOCK_WEIGHT(6, "t2") MCU_SQUARE_BLOCK_WEIGHT(7, "ra")                  \
+            ".endr\n"                                                                          \
+            "addi a0, a0, 4\n"                                                                 \
+            "addi a1, a1, 32\n"                                                                \
+            "lw t1, 16(sp)\n"                                                                  \
+            "bne a0, t1, 1b\n"                                                                 \
+            "lw t1, 20(sp)\n"                                                                  \
+            "sw a2, 0(t1)\n" "sw a3, 4(t1)\n" "sw a4, 8(t1)\n" "sw a5, 12(t1)\n"               \
+            "sw s0, 16(t1)\n" "sw s1, 20(t1)\n" "sw t2, 24(t1)\n" "sw ra, 28(t1)\n"            \
+            "lw ra, 0(sp)\n" "lw s0, 4(sp)\n" "lw s1, 8(sp)\n" "lw tp, 12(sp)\n"               \
+            "addi sp, sp, 32\n"                                                                \
+            "ret\n"                                                                            \
+            ".size " #name ", . - " #name "\n"                                                 \
+            ".popsection\n")
+
+#else
+
+#define MCU_SQUARE_BLOCK_1X8(name, load)                                                       \
+    static void name(const uint32_t *x, const uint32_t *w, const uint32_t *end, int32_t *sums, \
+                     const uint16_t *table)                                                    \
+    {                                                                                          \
+        uint32_t total[8] = {0};                                                               \
+        for (; x != end; ++x, w += 8) {                                                        \
+            for (uint32_t i = 0; i < 32U; ++i) {                                               \
+                total[i / 4U] += table[mcu_block_##load(*x, i % 4U) - mcu_block_lb(w[i / 4U], i % 4U)]; \
+            }                                                                                  \
+        }                                                                                      \
+        for (uint32_t i = 0; i < 8U; ++i) {                                                    \
+            sums[i] = (int32_t)total[i];                                                       \
+        }                                                                                      \
+    }                                                                                          \
+    void name(const uint32_t *x, const uint32_t *w, const uint32_t *end, int32_t *sums, const uint16_t *table)
+
+#endif
+
 #if defined(__riscv_mul) && !defined(__riscv_32e)
 
 /* One instruction a line. In a0 x and in a1 w, which move; in a2 the end of x; in a3 the sums. */

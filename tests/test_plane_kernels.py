@@ -31,6 +31,10 @@ SHAPES = [
     # 300 weights and more of one sign: their sums leave a lane unless they are split.
     ((3, 4), 40, 2, SAME, "int8", "ternary", False),
     ((3, 4), 40, 2, SAME, "int8", "dot", True),
+    # Squared distances, whose norms come from the same pixels.
+    ((5, 3), 3, 2, SAME, "int8", "euclid", True),
+    ((7, 33), 6, 2, Window((3, 3), (2, 2), before=(0, 1), after=(1, 0)), "int8", "euclid", False),
+    ((3, 4), 40, 2, SAME, "int4", "euclid", False),
 ]
 
 

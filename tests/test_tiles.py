@@ -17,6 +17,7 @@ from mcucompile.kernels import KERNELS, Core
 from mcucompile.kernels.block_multiply import BlockMultiply
 from mcucompile.kernels.dense import Sums
 from mcucompile.kernels.lane_multiply import LaneMultiply
+from mcucompile.kernels.square_blocks import SquareBlocks
 from mcucompile.kernels.tiles import Tiles
 from mcucompile.numerics import Requantization
 from mcucompile.passes import simplify
@@ -111,8 +112,9 @@ def test_rows_of_rings_give_the_same_bits(name: str, tmp_path: Path) -> None:
 
 def test_what_tiles_refuse() -> None:
     kernels = {kernel.name: kernel for kernel in KERNELS if isinstance(kernel, Tiles) and kernel.kind == "conv"}
-    differences, products, halfwords, lanes, blocks = kernels.values()
+    differences, products, halfwords, lanes, blocks, squares = kernels.values()
     assert isinstance(blocks.sums, BlockMultiply)
+    assert isinstance(squares.sums, SquareBlocks)
     core, without = Core(True, "cortex-m4"), Core(False, "cortex-m4")
     layer = tile_model(tile_graph("int8", every=40)).layers[0].layer
     assert differences.refusal(layer, core) is None

@@ -31,6 +31,7 @@ from mcucompile.kernels.plain_pairs import PAIR_KERNELS
 from mcucompile.kernels.plain_rows import ROW_KERNELS
 from mcucompile.kernels.plain_windows import WINDOW_KERNELS
 from mcucompile.kernels.recurrent import RecurrentKernel
+from mcucompile.kernels.square_blocks import SquareBlocks
 from mcucompile.kernels.tiles import Tiles, TileSums
 
 _TERMS = (*DENSE_TERMS, *DENSE_TRIG)
@@ -51,6 +52,7 @@ _TILES: tuple[tuple[str, TileSums], ...] = (
     ("lane multiply", LaneMultiply()),
     ("block multiply", BlockMultiply("rv32imac")),
     ("block multiply", BlockMultiply("cortex-m0")),
+    ("square blocks", SquareBlocks()),
 )
 
 KERNELS: tuple[Kernel, ...] = (

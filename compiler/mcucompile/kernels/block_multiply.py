@@ -104,8 +104,8 @@ _NORMS = {
         ("euclid", True): Norm("mcu_add_squares_s8x4", _TWICE_LESS, (25, 2)),
     },
     "cortex-m0": {
-        ("dot", False): Norm("mcu_add_bytes_128", "mcu_less_s32", (8, 1)),
-        ("dot", True): Norm("mcu_add_bytes_128", "mcu_less_s32", (8, 1)),
+        ("dot", False): Norm("mcu_add_bytes", "mcu_less_128_s32", (8, 2)),
+        ("dot", True): Norm("mcu_add_bytes", "mcu_less_128_s32", (8, 2)),
         ("euclid", False): Norm("mcu_add_squares_256_u8x4", _TWICE_LESS, (34, 2)),
         ("euclid", True): Norm("mcu_add_squares_u8x4", _TWICE_LESS, (30, 2)),
     },

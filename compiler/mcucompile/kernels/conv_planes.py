@@ -5,6 +5,9 @@ output's weights then takes one row for four channels of a tap, and one addition
 have 16 bits. The sums of the planes are combined by Horner's rule once for each output. The table serves all outputs
 and all columns of the window.
 
+Squared distances are products, too: - sum (x - w)**2 = 2 sum x w - sum x**2 - sum w**2. The squares of a pixel are
+added where it is put into the table, those of a column once for all windows that see it.
+
 Source: the tables are the method of four Russians (Arlazarov et al., 1970), as T-MAC uses it for low-bit weights
 (Wei et al., arXiv:2407.00088, section 3).
 """
@@ -31,12 +34,15 @@ from mcucompile.kernels.lanes import (
     row_layout,
 )
 from mcucompile.kernels.requantize import RequantizeCode
+from mcucompile.kernels.squares import SQUARES
 from mcucompile.numerics import Int, canonical_signed_digits
 
 Bits = npt.NDArray[np.bool_]
 _GROUP = 4
 _ENTRIES = 15
-_SIMILARITIES = ("dot", "ternary")
+_SIMILARITIES = ("dot", "ternary", "euclid")
+# Instructions to add a channel's square to a column's.
+_PER_SQUARE = 7
 # What is added to a signed byte to make it unsigned.
 _SIGNED_OFFSET = 128
 
@@ -70,12 +76,12 @@ class ConvPlanes(Kernel):
     table_bytes: int
 
     def refusal(self, layer: Layer, core: Core) -> str | None:  # noqa: ARG002 - every core has the loops
-        """Refuse groups, planar and wide inputs, similarities that do not multiply, and wide requantizations."""
+        """Refuse groups, planar and wide inputs, similarities without products, and wide requantizations."""
         op = conv_of(layer)
         layout = row_layout(op.window, layer.output_shape[2])
         one_group = 4 * layout.row_words * _ENTRIES * op.window.size[0]
         reasons = {
-            "computes dot and ternary only": op.similarity not in _SIMILARITIES,
+            "computes dot, ternary and euclid only": op.similarity not in _SIMILARITIES,
             **lane_refusals(layer),
             "the table of four channels is too large": one_group > min(self.table_bytes, LARGEST_LANE),
         }
@@ -91,12 +97,17 @@ class ConvPlanes(Kernel):
         built = op.window.size[0] * plan.groups * layout.row_words * core.pick(_SUBSETS)
         finished = count.finished(layout, n_out, len(plan.planes), plan.requantize)
         segment = count.added(layout, tokens, runs) + built + finished
+        table_bytes, norm_bytes = 0, 0
+        if op.similarity == "euclid":
+            segment += 2 * op.window.size[0] * layout.row_words * layer.shapes[0][-1] * _PER_SQUARE
+            segment += 2 * layout.words * (len(layout.tap_offsets) + 3 + 3 * n_out)
+            table_bytes, norm_bytes = SQUARES["uint8_t"].bytes, 8 * (layout.row_words + layout.words)
         table = 4 * op.window.size[0] * plan.block * _ENTRIES * layout.row_words
         sums = 4 * layout.words * len(plan.planes) * (n_out if plan.blocks > 1 else 1)
         return Cost(
             round(images * out_rows * layout.segments * segment),
-            2 * (tokens + runs) + plan.requantize.table_bytes,
-            table + sums + 160,
+            2 * (tokens + runs) + plan.requantize.table_bytes + table_bytes,
+            table + sums + norm_bytes + 160,
         )
 
     def context(self, layer: Layer) -> Context:
@@ -117,6 +128,7 @@ class ConvPlanes(Kernel):
             "tokens": tuple(self._tokens(plan)),
             "requantize": plan.requantize,
             "row_arguments": ("top", "offset"),
+            **_squares(layer),
         }
 
     def _plan(self, layer: Layer) -> "_Plan":
@@ -244,7 +256,17 @@ def _steps(planes: tuple[Plane, ...]) -> Iterator[HornerStep]:
 def _requantization(layer: Layer, values: Int) -> RequantizeCode:
     """Return the requantization; what an unsigned x adds to each sum is taken back by the offset."""
     offset = _SIGNED_OFFSET if layer.formats[0].signed else 0
-    return lane_requantization(layer, -offset * values.sum(axis=(1, 2, 3, 4)))
+    constant = -offset * values.sum(axis=(1, 2, 3, 4))
+    if conv_of(layer).similarity == "euclid":
+        constant = 2 * constant - np.square(values).sum(axis=(1, 2, 3, 4))
+    return lane_requantization(layer, constant)
+
+
+def _squares(layer: Layer) -> Context:
+    """Return the table of squares of bytes and whether it is needed."""
+    if conv_of(layer).similarity != "euclid":
+        return {}
+    return {"has_norms": True, "shared_tables": (SQUARES[layer.formats[0].c_type],)}
 
 
 # Instructions to make one word of the 15 sums.

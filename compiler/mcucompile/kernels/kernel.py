@@ -95,6 +95,11 @@ class SharedTable:
     comment: str
     values: tuple[int, ...]
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of flash."""
+        return len(self.values) * int(self.c_type.strip("uint_")) // 8
+
 
 @dataclass(frozen=True, slots=True)
 class Kernel(ABC):

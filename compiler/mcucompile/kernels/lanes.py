@@ -141,6 +141,7 @@ def lane_context(layer: Layer, layout: RowLayout) -> Context:
         "image_elements": height * width * channels,
         "fill": op.fill,
         "layout": layout,
+        "has_norms": False,
         **row_context(layer, op.window, width * channels),
     }
 

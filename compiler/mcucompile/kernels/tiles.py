@@ -14,7 +14,7 @@ import numpy as np
 
 from mcucompile.kernels.dense import Sums, sums_of
 from mcucompile.kernels.image_rows import Geometry, geometry_context, geometry_of
-from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer
+from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer, SharedTable
 from mcucompile.kernels.requantize import requantize_code
 from mcucompile.kernels.scaling import code_bytes, code_context, scaling_of
 from mcucompile.numerics import Int, Requantization
@@ -54,6 +54,7 @@ class TileCosts:
 
 
 TILE_COSTS = {
+    "rv32ec": TileCosts(30, 10, 4, 2, 25, 16, 9, 4, 20, 10, 7),
     "cortex-m4": TileCosts(23, 5, 4, 2, 25, 14, 9, 1, 20, 2, 6),
     "rv32imac": TileCosts(20, 10, 4, 2, 25, 16, 9, 4, 20, 10, 7),
     "cortex-m0": TileCosts(50, 11, 8, 2, 35, 20, 12, 5, 30, 14, 9),
@@ -100,11 +101,13 @@ class Norm:
         add: C function of the norm so far and a packed word.
         finish: C function of a sum and the norm.
         instructions: of `add` and of `finish`.
+        reads_table: `add` takes the tile's table, too.
     """
 
     add: str
     finish: str
     instructions: tuple[int, int]
+    reads_table: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,8 @@ class Tiled:
         most_unrolled: words in a turn of the loop, at most.
         norm: of each window, if sums need one.
         multiplies: there is a product for each weight.
+        table: that the tile reads, if it does.
+        origin: its entry that the tile is given.
     """
 
     tile: Tile
@@ -145,6 +150,8 @@ class Tiled:
     most_unrolled: int = _MOST_UNROLLED
     norm: Norm | None = None
     multiplies: bool = False
+    table: SharedTable | None = None
+    origin: int = 0
 
     @property
     def unrolled(self) -> int:
@@ -289,7 +296,7 @@ def _cost(layer: Layer, tiled: Tiled, core: Core) -> Cost:
     products = geometry.images * geometry.rows * turns * windows * n_out * n_in if tiled.multiplies else 0
     return Cost(
         round(geometry.images * geometry.rows * (around + turns * each)),
-        4 * len(tiled.packed) + code_bytes(sums, tiled.requantize),
+        4 * len(tiled.packed) + code_bytes(sums, tiled.requantize) + (tiled.table.bytes if tiled.table else 0),
         stack + 4 * sum(map(len, tiled.places)),
         (core.multiply_cycles - 1) * products,
     )
@@ -332,4 +339,6 @@ def _context(layer: Layer, tiled: Tiled) -> Context:
         "places": tiled.places,
         "combine": tiled.combine,
         "norm": tiled.norm,
+        "shared_tables": (tiled.table,) if tiled.table else (),
+        "origin": tiled.origin,
     }
