@@ -1,19 +1,20 @@
 /* Sums of one or two windows with a few outputs' weights, for cores with DSP instructions (Cortex-M4, M7,
  * M33).
  *
- * A tile keeps eight sums in registers, r4 to r11: two windows by four outputs (2X4) or one by eight (1X8).
+ * A tile keeps eight sums in registers, r4 to r11: two windows by four outputs (2X4) or one by eight (1X8);
+ * or six: two windows by three outputs (2X3), whose weights then have three registers and one load.
  * The loops are written in assembler because compilers spill eight sums, two words of x and two of the
  * weights. Elsewhere the same sums are made in C, so that a project's own model.c runs on a computer.
  *
  * Layouts, in 32-bit words that each hold four bytes or two halfwords:
- *   x    2X4: a word of the first window, a word of the second, ...; 1X8: the words of the window
- *   w    2X4: for each word of x one of each of the four outputs; 1X8: of each of the eight
+ *   x    2X4, 2X3: a word of the first window, a word of the second, ...; 1X8: the words of the window
+ *   w    2X4: for each word of x one of each of the four outputs; 2X3: of the three; 1X8: of the eight
  *   PAIRS: a halfword is 256 * a + b, the weights of two outputs; there is one word for two outputs
  *   LANES: a halfword is a + 2^bits * b, small weights of two of 2X8 or 1X16 outputs
  *   sums of the first window's outputs, then of the second's; LANES: the outputs of all a, then of all b
  *
- * Cost of a word of x and w, in instructions: 2X4 and 2X8_LANES 11, 1X8 and 1X16_LANES 12, 2X4_PAIRS 12,
- * 1X8_PAIRS 15.
+ * Cost of a word of x and w, in instructions: 2X3 8, 2X4 and 2X8_LANES 11, 1X8 and 1X16_LANES 12, 2X4_PAIRS
+ * 12, 1X8_PAIRS 15.
  */
 #ifndef MCU_DSP_TILES_H
 #define MCU_DSP_TILES_H
@@ -30,7 +31,7 @@
 /* A function of its own section. In r0 x and in r1 w, which move; in r2 the end of x and in r3 the sums, which wait
  * on the stack.
  */
-#define MCU_TILE_FUNCTION(name, unrolled, first, step, turn, last)                             \
+#define MCU_TILE_FUNCTION(name, body)                                                          \
     void name(const uint32_t *x, const uint32_t *w, const uint32_t *end, int32_t *sums);        \
     __asm__(".pushsection .text." #name ", \"ax\", %progbits\n"                                \
             ".syntax unified\n"                                                                \
@@ -40,101 +41,151 @@
             ".type " #name ", %function\n"                                                     \
             #name ":\n"                                                                        \
             "push {r2-r11, lr}\n"                                                              \
-            "mov r4, #0\n"                                                                     \
-            "mov r5, #0\n"                                                                     \
-            "mov r6, #0\n"                                                                     \
-            "mov r7, #0\n"                                                                     \
-            "mov r8, #0\n"                                                                     \
-            "mov r9, #0\n"                                                                     \
-            "mov r10, #0\n"                                                                    \
-            "mov r11, #0\n"                                                                    \
-            first                                                                              \
-            "1:\n"                                                                             \
-            ".rept " #unrolled "\n"                                                            \
-            step                                                                               \
-            ".endr\n"                                                                          \
-            turn                                                                               \
-            "ldr r2, [sp]\n"                                                                   \
-            "cmp r0, r2\n"                                                                     \
-            "bne 1b\n"                                                                         \
-            last                                                                               \
+            body                                                                               \
             "pop {r2-r11, pc}\n"                                                               \
             ".size " #name ", . - " #name "\n"                                                 \
             ".popsection\n")
+
+/* Words in turns of a loop; or all of them once, the first one without a sum to add to. */
+#define MCU_TILE_LOOP(unrolled, begin, first, step, turn) \
+    begin                                             \
+    "1:\n"                                            \
+    ".rept " #unrolled "\n"                           \
+    step                                              \
+    ".endr\n"                                         \
+    turn                                              \
+    "ldr r2, [sp]\n"                                  \
+    "cmp r0, r2\n"                                    \
+    "bne 1b\n"
+
+#define MCU_TILE_ONCE(unrolled, begin, first, step, turn) \
+    first                                             \
+    ".rept " #unrolled " - 1\n"                       \
+    step                                              \
+    ".endr\n"                                         \
+    turn
+
+#define MCU_TILE_ZERO                                 \
+    "mov r4, #0\n"                                    \
+    "mov r5, #0\n"                                    \
+    "mov r6, #0\n"                                    \
+    "mov r7, #0\n"                                    \
+    "mov r8, #0\n"                                    \
+    "mov r9, #0\n"                                    \
+    "mov r10, #0\n"                                   \
+    "mov r11, #0\n"
 
 #define MCU_TILE_STORE                                \
     "ldr r0, [sp, #4]\n"                              \
     "stm r0, {r4-r11}\n"
 
-/* operation: usada8 or smlad; unrolled: words of each window in one turn of the loop. */
-#define MCU_TILE_2X4(name, operation, unrolled)       \
-    MCU_TILE_FUNCTION(name, unrolled, "",             \
-        "ldrd r2, r3, [r0], #8\n"                     \
-        "ldrd r12, lr, [r1], #8\n"                    \
-        #operation " r4, r2, r12, r4\n"               \
-        #operation " r8, r3, r12, r8\n"               \
-        #operation " r5, r2, lr, r5\n"                \
-        #operation " r9, r3, lr, r9\n"                \
-        "ldrd r12, lr, [r1], #8\n"                    \
-        #operation " r6, r2, r12, r6\n"               \
-        #operation " r10, r3, r12, r10\n"             \
-        #operation " r7, r2, lr, r7\n"                \
-        #operation " r11, r3, lr, r11\n",             \
-        "", MCU_TILE_STORE)
+#define MCU_TILE_ADD(operation, sum, x, w) #operation " " sum ", " x ", " w ", " sum "\n"
+#define MCU_TILE_SET(operation, sum, x, w) MCU_TILE_SET_##operation " " sum ", " x ", " w "\n"
+#define MCU_TILE_SET_usada8 "usad8"
+#define MCU_TILE_SET_smlad "smuad"
 
-#define MCU_TILE_1X8(name, operation, unrolled)       \
-    MCU_TILE_FUNCTION(name, unrolled, "",             \
-        "ldr r2, [r0], #4\n"                          \
-        "ldm r1!, {r3, r12, lr}\n"                    \
-        #operation " r4, r2, r3, r4\n"                \
-        #operation " r5, r2, r12, r5\n"               \
-        #operation " r6, r2, lr, r6\n"                \
-        "ldm r1!, {r3, r12, lr}\n"                    \
-        #operation " r7, r2, r3, r7\n"                \
-        #operation " r8, r2, r12, r8\n"               \
-        #operation " r9, r2, lr, r9\n"                \
-        "ldrd r12, lr, [r1], #8\n"                    \
-        #operation " r10, r2, r12, r10\n"             \
-        #operation " r11, r2, lr, r11\n",             \
-        "", MCU_TILE_STORE)
+/* operation: usada8 or smlad; unrolled: words of each window in one turn of the loop; how: LOOP or ONCE. */
+#define MCU_TILE_2X4(name, operation, unrolled, how)  \
+    MCU_TILE_FUNCTION(name,                           \
+        MCU_TILE_##how(unrolled, MCU_TILE_ZERO, MCU_TILE_2X4_STEP(MCU_TILE_SET, operation), \
+                       MCU_TILE_2X4_STEP(MCU_TILE_ADD, operation), "") \
+        MCU_TILE_STORE)
+
+#define MCU_TILE_2X4_STEP(sum, operation)             \
+    "ldrd r2, r3, [r0], #8\n"                         \
+    "ldrd r12, lr, [r1], #8\n"                        \
+    sum(operation, "r4", "r2", "r12")                 \
+    sum(operation, "r8", "r3", "r12")                 \
+    sum(operation, "r5", "r2", "lr")                  \
+    sum(operation, "r9", "r3", "lr")                  \
+    "ldrd r12, lr, [r1], #8\n"                        \
+    sum(operation, "r6", "r2", "r12")                 \
+    sum(operation, "r10", "r3", "r12")                \
+    sum(operation, "r7", "r2", "lr")                  \
+    sum(operation, "r11", "r3", "lr")
+
+#define MCU_TILE_2X3(name, operation, unrolled, how)  \
+    MCU_TILE_FUNCTION(name,                           \
+        MCU_TILE_##how(unrolled, MCU_TILE_ZERO, MCU_TILE_2X3_STEP(MCU_TILE_SET, operation), \
+                       MCU_TILE_2X3_STEP(MCU_TILE_ADD, operation), "") \
+        "ldr r0, [sp, #4]\n"                          \
+        "stm r0, {r4-r9}\n")
+
+#define MCU_TILE_2X3_STEP(sum, operation)             \
+    "ldrd r2, r3, [r0], #8\n"                         \
+    "ldm r1!, {r10, r11, r12}\n"                      \
+    sum(operation, "r4", "r2", "r10")                 \
+    sum(operation, "r7", "r3", "r10")                 \
+    sum(operation, "r5", "r2", "r11")                 \
+    sum(operation, "r8", "r3", "r11")                 \
+    sum(operation, "r6", "r2", "r12")                 \
+    sum(operation, "r9", "r3", "r12")
+
+#define MCU_TILE_1X8(name, operation, unrolled, how)  \
+    MCU_TILE_FUNCTION(name,                           \
+        MCU_TILE_##how(unrolled, MCU_TILE_ZERO, MCU_TILE_1X8_STEP(MCU_TILE_SET, operation), \
+                       MCU_TILE_1X8_STEP(MCU_TILE_ADD, operation), "") \
+        MCU_TILE_STORE)
+
+#define MCU_TILE_1X8_STEP(sum, operation)             \
+    "ldr r2, [r0], #4\n"                              \
+    "ldm r1!, {r3, r12, lr}\n"                        \
+    sum(operation, "r4", "r2", "r3")                  \
+    sum(operation, "r5", "r2", "r12")                 \
+    sum(operation, "r6", "r2", "lr")                  \
+    "ldm r1!, {r3, r12, lr}\n"                        \
+    sum(operation, "r7", "r2", "r3")                  \
+    sum(operation, "r8", "r2", "r12")                 \
+    sum(operation, "r9", "r2", "lr")                  \
+    "ldrd r12, lr, [r1], #8\n"                        \
+    sum(operation, "r10", "r2", "r12")                \
+    sum(operation, "r11", "r2", "lr")
 
 /* The products of the whole halfwords make 256 * A + B, those of their lower bytes, sign-extended, B; then
  * A = (256 * A + B - B) / 256, of which there are 24 bits.
  */
-#define MCU_TILE_2X4_PAIRS(name, unrolled)            \
-    MCU_TILE_FUNCTION(name, unrolled, "",             \
-        "ldrd r2, r3, [r0], #8\n"                     \
-        "ldrd r12, lr, [r1], #8\n"                    \
-        "smlad r4, r2, r12, r4\n"                     \
-        "smlad r8, r3, r12, r8\n"                     \
-        "smlad r6, r2, lr, r6\n"                      \
-        "smlad r10, r3, lr, r10\n"                    \
-        "sxtb16 r12, r12\n"                           \
-        "sxtb16 lr, lr\n"                             \
-        "smlad r5, r2, r12, r5\n"                     \
-        "smlad r9, r3, r12, r9\n"                     \
-        "smlad r7, r2, lr, r7\n"                      \
-        "smlad r11, r3, lr, r11\n",                   \
-        "", MCU_TILE_SPLIT MCU_TILE_STORE)
+#define MCU_TILE_2X4_PAIRS(name, unrolled, how)       \
+    MCU_TILE_FUNCTION(name,                           \
+        MCU_TILE_##how(unrolled, MCU_TILE_ZERO, MCU_TILE_2X4_PAIRS_STEP(MCU_TILE_SET), \
+                       MCU_TILE_2X4_PAIRS_STEP(MCU_TILE_ADD), "") \
+        MCU_TILE_SPLIT MCU_TILE_STORE)
 
-#define MCU_TILE_1X8_PAIRS(name, unrolled)            \
-    MCU_TILE_FUNCTION(name, unrolled, "",             \
-        "ldr r2, [r0], #4\n"                          \
-        "ldrd r12, lr, [r1], #8\n"                    \
-        "smlad r4, r2, r12, r4\n"                     \
-        "smlad r6, r2, lr, r6\n"                      \
-        "sxtb16 r12, r12\n"                           \
-        "sxtb16 lr, lr\n"                             \
-        "smlad r5, r2, r12, r5\n"                     \
-        "smlad r7, r2, lr, r7\n"                      \
-        "ldrd r12, lr, [r1], #8\n"                    \
-        "smlad r8, r2, r12, r8\n"                     \
-        "smlad r10, r2, lr, r10\n"                    \
-        "sxtb16 r12, r12\n"                           \
-        "sxtb16 lr, lr\n"                             \
-        "smlad r9, r2, r12, r9\n"                     \
-        "smlad r11, r2, lr, r11\n",                   \
-        "", MCU_TILE_SPLIT MCU_TILE_STORE)
+#define MCU_TILE_2X4_PAIRS_STEP(sum)                  \
+    "ldrd r2, r3, [r0], #8\n"                         \
+    "ldrd r12, lr, [r1], #8\n"                        \
+    sum(smlad, "r4", "r2", "r12")                     \
+    sum(smlad, "r8", "r3", "r12")                     \
+    sum(smlad, "r6", "r2", "lr")                      \
+    sum(smlad, "r10", "r3", "lr")                     \
+    "sxtb16 r12, r12\n"                               \
+    "sxtb16 lr, lr\n"                                 \
+    sum(smlad, "r5", "r2", "r12")                     \
+    sum(smlad, "r9", "r3", "r12")                     \
+    sum(smlad, "r7", "r2", "lr")                      \
+    sum(smlad, "r11", "r3", "lr")
+
+#define MCU_TILE_1X8_PAIRS(name, unrolled, how)       \
+    MCU_TILE_FUNCTION(name,                           \
+        MCU_TILE_##how(unrolled, MCU_TILE_ZERO, MCU_TILE_1X8_PAIRS_STEP(MCU_TILE_SET), \
+                       MCU_TILE_1X8_PAIRS_STEP(MCU_TILE_ADD), "") \
+        MCU_TILE_SPLIT MCU_TILE_STORE)
+
+#define MCU_TILE_1X8_PAIRS_STEP(sum)                  \
+    "ldr r2, [r0], #4\n"                              \
+    "ldrd r12, lr, [r1], #8\n"                        \
+    sum(smlad, "r4", "r2", "r12")                     \
+    sum(smlad, "r6", "r2", "lr")                      \
+    "sxtb16 r12, r12\n"                               \
+    "sxtb16 lr, lr\n"                                 \
+    sum(smlad, "r5", "r2", "r12")                     \
+    sum(smlad, "r7", "r2", "lr")                      \
+    "ldrd r12, lr, [r1], #8\n"                        \
+    sum(smlad, "r8", "r2", "r12")                     \
+    sum(smlad, "r10", "r2", "lr")                     \
+    "sxtb16 r12, r12\n"                               \
+    "sxtb16 lr, lr\n"                                 \
+    sum(smlad, "r9", "r2", "r12")                     \
+    sum(smlad, "r11", "r2", "lr")
 
 #define MCU_TILE_SPLIT                                \
     "sub r4, r4, r5\n"                                \
@@ -150,7 +201,8 @@
  * `bits` bits with a sign: A is followed turn by turn, in memory, and B is what is left.
  */
 #define MCU_TILE_2X8_LANES(name, bits, unrolled)      \
-    MCU_TILE_FUNCTION(name, unrolled, "stm r3, {r4-r11}\n",\
+    MCU_TILE_FUNCTION(name,                           \
+        MCU_TILE_LOOP(unrolled, MCU_TILE_ZERO "stm r3, {r4-r11}\n", "", \
         "ldrd r2, r3, [r0], #8\n"                     \
         "ldrd r12, lr, [r1], #8\n"                    \
         "smlad r4, r2, r12, r4\n"                     \
@@ -162,10 +214,11 @@
         "smlad r10, r3, r12, r10\n"                   \
         "smlad r7, r2, lr, r7\n"                      \
         "smlad r11, r3, lr, r11\n",                   \
-        MCU_TILE_FOLLOW(bits), MCU_TILE_SPLIT_LANES(bits))
+        MCU_TILE_FOLLOW(bits)) MCU_TILE_SPLIT_LANES(bits))
 
 #define MCU_TILE_1X16_LANES(name, bits, unrolled)     \
-    MCU_TILE_FUNCTION(name, unrolled, "stm r3, {r4-r11}\n",\
+    MCU_TILE_FUNCTION(name,                           \
+        MCU_TILE_LOOP(unrolled, MCU_TILE_ZERO "stm r3, {r4-r11}\n", "", \
         "ldr r2, [r0], #4\n"                          \
         "ldm r1!, {r3, r12, lr}\n"                    \
         "smlad r4, r2, r3, r4\n"                      \
@@ -178,7 +231,7 @@
         "ldrd r12, lr, [r1], #8\n"                    \
         "smlad r10, r2, r12, r10\n"                   \
         "smlad r11, r2, lr, r11\n",                   \
-        MCU_TILE_FOLLOW(bits), MCU_TILE_SPLIT_LANES(bits))
+        MCU_TILE_FOLLOW(bits)) MCU_TILE_SPLIT_LANES(bits))
 
 #define MCU_TILE_FOLLOW(bits)                         \
     "ldr r2, [sp, #4]\n"                              \
@@ -272,7 +325,7 @@ static inline uint32_t mcu_smlad(uint32_t x, uint32_t w, uint32_t sum)
 #define MCU_TILE_PLAIN(name, windows, columns, operation, unrolled)                                          \
     MCU_TILE_FUNCTION(name, windows, columns, unrolled,                                                      \
                       total[k] = mcu_##operation(x_word, w_word, total[k]), (void)0,                         \
-                      mcu_store_totals(total, sums))
+                      mcu_store_totals(total, sums, (windows) * (columns)))
 #define MCU_TILE_PAIRS(name, windows, columns, unrolled)                                                     \
     MCU_TILE_FUNCTION(name, windows, columns, unrolled, mcu_pair_step(x_word, w_word, total + 2 * k),        \
                       (void)0, mcu_store_pairs(total, sums))
@@ -281,16 +334,17 @@ static inline uint32_t mcu_smlad(uint32_t x, uint32_t w, uint32_t sum)
                       mcu_follow_lanes(total, total + 8, bits),                                              \
                       mcu_store_lanes(total, total + 8, sums, bits))
 
-#define MCU_TILE_2X4(name, operation, unrolled) MCU_TILE_PLAIN(name, 2U, 4U, operation, unrolled)
-#define MCU_TILE_1X8(name, operation, unrolled) MCU_TILE_PLAIN(name, 1U, 8U, operation, unrolled)
-#define MCU_TILE_2X4_PAIRS(name, unrolled) MCU_TILE_PAIRS(name, 2U, 2U, unrolled)
-#define MCU_TILE_1X8_PAIRS(name, unrolled) MCU_TILE_PAIRS(name, 1U, 4U, unrolled)
+#define MCU_TILE_2X4(name, operation, unrolled, how) MCU_TILE_PLAIN(name, 2U, 4U, operation, unrolled)
+#define MCU_TILE_2X3(name, operation, unrolled, how) MCU_TILE_PLAIN(name, 2U, 3U, operation, unrolled)
+#define MCU_TILE_1X8(name, operation, unrolled, how) MCU_TILE_PLAIN(name, 1U, 8U, operation, unrolled)
+#define MCU_TILE_2X4_PAIRS(name, unrolled, how) MCU_TILE_PAIRS(name, 2U, 2U, unrolled)
+#define MCU_TILE_1X8_PAIRS(name, unrolled, how) MCU_TILE_PAIRS(name, 1U, 4U, unrolled)
 #define MCU_TILE_2X8_LANES(name, bits, unrolled) MCU_TILE_LANES(name, 2U, 4U, bits, unrolled)
 #define MCU_TILE_1X16_LANES(name, bits, unrolled) MCU_TILE_LANES(name, 1U, 8U, bits, unrolled)
 
-static inline void mcu_store_totals(const uint32_t *total, int32_t *sums)
+static inline void mcu_store_totals(const uint32_t *total, int32_t *sums, uint32_t count)
 {
-    for (uint32_t k = 0; k < 8U; ++k) {
+    for (uint32_t k = 0; k < count; ++k) {
         sums[k] = (int32_t)total[k];
     }
 }

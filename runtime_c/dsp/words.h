@@ -47,6 +47,14 @@ static inline uint32_t mcu_load_now_u32(const void *from)
     return word;
 }
 
+/* Two words side by side, and where the next ones go: compilers store them one by one, in an order of theirs.
+ */
+static inline uint32_t *mcu_store_two_u32(uint32_t *to, uint32_t first, uint32_t second)
+{
+    __asm__ volatile("strd %1, %2, [%0], #8" : "+r"(to) : "r"(first), "r"(second) : "memory");
+    return to;
+}
+
 /* Add |a - b| of each pair of bytes without a sign: of two differences one is cut off at 0. even: two
  * halfwords, of bytes 0 and 2; odd: of 1 and 3.
  */
@@ -148,6 +156,14 @@ static inline uint32_t mcu_load_u32(const void *from)
     return word;
 }
 
+/* Two bytes from any address. */
+static inline uint32_t mcu_load_u16(const void *from)
+{
+    uint16_t halfword;
+    __builtin_memcpy(&halfword, from, sizeof halfword);
+    return halfword;
+}
+
 #ifndef MCU_DSP
 static inline uint32_t mcu_load_now_u32(const void *from)
 {
@@ -159,6 +175,15 @@ static inline void mcu_store_u32(void *to, uint32_t word)
 {
     __builtin_memcpy(to, &word, sizeof word);
 }
+
+#ifndef MCU_DSP
+static inline uint32_t *mcu_store_two_u32(uint32_t *to, uint32_t first, uint32_t second)
+{
+    to[0] = first;
+    to[1] = second;
+    return to + 2;
+}
+#endif
 
 /* Copy a word at a time, whatever the addresses are. */
 static inline void mcu_copy_bytes(void *to, const void *from, uint32_t bytes)

@@ -4,6 +4,7 @@ Kernels of one operator kind compete on cost; all give the same bits. The plain 
 """
 
 from mcucompile.kernels.absolute_differences import AbsoluteDifferences
+from mcucompile.kernels.affine_words import AFFINE_WORDS
 from mcucompile.kernels.block_multiply import BlockMultiply
 from mcucompile.kernels.conv_levels import CONV_LEVELS
 from mcucompile.kernels.conv_patches import ConvPatches
@@ -72,6 +73,7 @@ KERNELS: tuple[Kernel, ...] = (
     ),
     *(Tiles(name, kind, "kernels/tiles.c.j2", sums) for name, sums in _TILES for kind in ("dense", "conv")),
     *PLAIN_KERNELS,
+    AFFINE_WORDS,
     FOUR_VIEW_UNROLLED,
     *WINDOW_KERNELS,
     *MAX_POOLS,

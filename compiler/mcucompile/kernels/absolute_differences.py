@@ -16,13 +16,9 @@ import numpy as np
 from mcucompile.kernels.dense import Sums
 from mcucompile.kernels.dsp import bytes_as_words, padded, with_constant
 from mcucompile.kernels.kernel import Core
-from mcucompile.kernels.tiles import Tile, Tiled, TileSums
+from mcucompile.kernels.tiles import Tiled, TileSums, plain_tile
 from mcucompile.numerics import Int
 
-_TILES = {
-    1: Tile("tile_1x8", "usada8", 1, 8, 12),
-    2: Tile("tile_2x4", "usada8", 2, 4, 11),
-}
 _SIMILARITIES = ("adder", "binary", "ternary", "minconv")
 _LARGEST = 255
 
@@ -70,10 +66,11 @@ class AbsoluteDifferences(TileSums):
         # A patch ends with zeros; equal bytes add nothing.
         end = {"mcu_word_u8": 0, "mcu_word_s8": 128, "mcu_word_sign": 1}[_convert(sums)]
         rows = np.stack([padded(clip, 4, end) for clip in clipped], axis=1)
+        words = bytes_as_words(rows.reshape(-1, rows.shape[-1]))
         requantize = with_constant(sums.requantize, total)
         return Tiled(
-            tile=_TILES[windows],
-            words=bytes_as_words(rows.reshape(-1, rows.shape[-1])),
+            tile=plain_tile("usada8", windows, words, in_pairs=bool(planes.combine)),
+            words=words,
             convert=(_convert(sums),),
             combine=planes.combine,
             requantize=replace(requantize, multiplier=requantize.multiplier * planes.factor),

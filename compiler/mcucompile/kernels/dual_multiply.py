@@ -14,14 +14,10 @@ import numpy as np
 from mcucompile.kernels.dense import Sums
 from mcucompile.kernels.dsp import halfwords_as_words, padded, squares_as_products, word_order
 from mcucompile.kernels.kernel import Core
-from mcucompile.kernels.tiles import Norm, Tile, Tiled, TileSums
+from mcucompile.kernels.tiles import Norm, Tile, Tiled, TileSums, plain_tile
 from mcucompile.numerics import Int
 from mcucompile.ops.linear import weighted_bounds
 
-_HALFWORDS = {
-    1: Tile("tile_1x8", "smlad", 1, 8, 12),
-    2: Tile("tile_2x4", "smlad", 2, 4, 11),
-}
 _PAIRS = {
     1: Tile("tile_1x8_pairs", "", 1, 4, 15, per_call=8, outputs=2),
     2: Tile("tile_2x4_pairs", "", 2, 2, 12, per_call=8, outputs=2),
@@ -68,14 +64,15 @@ class DualMultiply(TileSums):
             convert = (f"mcu_even_{sign}", f"mcu_odd_{sign}")
         else:
             values = padded(values, 2, 0)
-        tile, words = _HALFWORDS[windows], values
         if not self.halfwords:
             outputs = np.pad(values, ((0, len(values) % 2), (0, 0)))
-            tile, words = _PAIRS[windows], 256 * outputs[0::2] + outputs[1::2]
+            values = 256 * outputs[0::2] + outputs[1::2]
+        words = halfwords_as_words(values)
+        tile = plain_tile("smlad", windows, words) if self.halfwords else _PAIRS[windows]
         is_euclid = sums.similarity == "euclid"
         requantize = squares_as_products(sums) if is_euclid else sums.requantize
         norm = _SQUARES if is_euclid else None
-        return Tiled(tile, halfwords_as_words(words), convert, "", requantize, norm=norm)
+        return Tiled(tile, words, convert, "", requantize, norm=norm)
 
 
 def _is_small(sums: Sums) -> bool:

@@ -37,15 +37,6 @@ class Geometry:
             checks.append(self.window.before[axis] > 0 or last >= extent)
         return checks[0], checks[1]
 
-    @property
-    def inside(self) -> float:
-        """The share of windows that lie in the image."""
-        share = 1.0
-        for axis, (extent, outputs) in enumerate(((self.height, self.rows), (self.width, self.columns))):
-            places = self.window.positions(axis, outputs) - self.window.before[axis]
-            share *= float(((places[:, 0] >= 0) & (places[:, -1] < extent)).mean())
-        return share
-
 
 def geometry_of(layer: Layer) -> Geometry:
     """Return the geometry of a convolution, or of a dense layer's rows."""

@@ -7,16 +7,17 @@ instructions and unrolled as suits the layer, and runtime_c/mcu_blocks.h for oth
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from mcucompile.kernels.dense import Sums, sums_of
-from mcucompile.kernels.image_rows import Geometry, geometry_context, geometry_of
+from mcucompile.kernels.image_rows import geometry_context, geometry_of
 from mcucompile.kernels.kernel import Context, Core, Cost, Kernel, Layer, SharedTable
-from mcucompile.kernels.requantize import requantize_code
+from mcucompile.kernels.requantize import RequantizeCode, requantize_code
 from mcucompile.kernels.scaling import code_bytes, code_context, scaling_of
+from mcucompile.kernels.tap_words import Copy, copy_instructions, copy_of, has_part_words, tap_words
 from mcucompile.numerics import Int, Requantization
 from mcucompile.ops import IntegerConv
 
@@ -25,6 +26,12 @@ _MOST_UNROLLED = 16
 _WORD_BITS = 32
 # Instructions of a turn of the loop beside its words.
 _PER_TURN = 3
+# Tiles without a loop around them, and what each of those saves: around it, of a code, of an output.
+_MOST_IN_LINE, _SAVED_IN_LINE = 2, (5, 1, 2)
+# The same where codes are made in shifts and additions.
+_MOST_LITERAL = 4
+# What converts bytes one by one, so that a copy of rows can be converted instead of every window.
+_OF_BYTES = ("mcu_word_s8", "mcu_word_sign")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +44,9 @@ class TileCosts:
         combined: more for each code where sums are combined.
         row, tap_row: of a row of outputs, of a row of taps.
         pack, load: of packing a row of taps or a tap, and of each word of each window.
-        gather, copy, value: of laying values together: around all, of copying a word, of testing and copying a value.
+        gather, word, value: of windows whose pixels are no whole words: around all, of loading a word from any
+            address, of putting a value into a word.
+        copied: of a word whose row is copied first.
     """
 
     call: float
@@ -49,15 +58,16 @@ class TileCosts:
     pack: float
     load: float
     gather: float
-    copy: float
+    word: float
     value: float
+    copied: float
 
 
 TILE_COSTS = {
-    "rv32ec": TileCosts(30, 10, 4, 2, 25, 16, 9, 4, 20, 10, 7),
-    "cortex-m4": TileCosts(23, 5, 4, 2, 25, 14, 9, 1, 20, 2, 6),
-    "rv32imac": TileCosts(20, 10, 4, 2, 25, 16, 9, 4, 20, 10, 7),
-    "cortex-m0": TileCosts(50, 11, 8, 2, 35, 20, 12, 5, 30, 14, 9),
+    "rv32ec": TileCosts(30, 10, 4, 2, 25, 16, 9, 4, 20, 8, 4, 12),
+    "cortex-m4": TileCosts(23, 5, 4, 2, 25, 14, 9, 1, 16, 1, 3, 2),
+    "rv32imac": TileCosts(20, 10, 4, 2, 25, 16, 9, 4, 20, 8, 4, 12),
+    "cortex-m0": TileCosts(50, 11, 8, 2, 35, 20, 12, 5, 30, 32, 5, 30),
 }
 
 
@@ -162,10 +172,25 @@ class Tiled:
     @property
     def routine(self) -> Routine:
         """The C function that the tile is; loops that never have more than a word have no argument for them."""
-        unrolled = str(self.unrolled) if self.most_unrolled > 1 else ""
-        parts = tuple(filter(None, (self.tile.arguments, unrolled)))
-        name, arguments = "_".join((self.tile.name, *parts)), ", ".join(parts)
+        unrolled = str(self.unrolled) if self._unrolls else ""
+        how = ("ONCE" if self.is_once else "LOOP") if self._unrolls and not self.tile.lanes else ""
+        parts = tuple(filter(None, (self.tile.arguments, unrolled, how)))
+        name, arguments = "_".join((self.tile.name, *parts)).lower(), ", ".join(parts)
         return Routine(name, f"MCU_{self.tile.name.upper()}", arguments)
+
+    @property
+    def _unrolls(self) -> bool:
+        return self.most_unrolled > 1
+
+    @property
+    def is_once(self) -> bool:
+        """Whether all words are made without a loop, which needs no sums of 0 to begin with."""
+        return self._unrolls and self.turns == 1 and not self.tile.lanes
+
+    @property
+    def is_in_line(self) -> bool:
+        """Whether tiles follow each other without a loop, so that compilers know what each output is multiplied by."""
+        return self.tiles <= _MOST_IN_LINE
 
     @property
     def turns(self) -> int:
@@ -201,10 +226,30 @@ class Tiled:
         n_out = len(self.requantize.offset)
         code = costs.code + costs.combined * bool(self.combine) + (self.norm.instructions[1] if self.norm else 0)
         each = self._looped(self.turns, self.unrolled) + costs.call + self.tile.per_call
-        return self.tiles * each + n_out * (self.tile.windows * code + costs.output)
+        if self.is_once:
+            each -= _PER_TURN + self.tile.windows * self.tile.columns * self.tile.outputs
+        around, of_code, of_output = _SAVED_IN_LINE if self.is_in_line else (0, 0, 0)
+        codes = n_out * (self.tile.windows * (code - of_code) + costs.output - of_output)
+        return self.tiles * (each - around) + codes
 
     def _looped(self, turns: int, words: int) -> int:
         return turns * (words * self.tile.instructions + _PER_TURN + self.tile.per_turn)
+
+
+def plain_tile(operation: str, windows: int, words: Int, *, in_pairs: bool = False) -> Tile:
+    """Return the tile of runtime_c/dsp/tiles.h for single sums that takes the fewest instructions.
+
+    Args:
+        operation: "usada8" or "smlad".
+        windows: at a time, 1 or 2.
+        words: (columns, words) of the weights.
+        in_pairs: two columns make an output, so that both must be in one tile.
+    """
+    columns, count = words.shape
+    call = TILE_COSTS["cortex-m4"].call
+    tiles = ((8, 12),) if windows == 1 else ((4, 11),) if in_pairs else ((4, 11), (3, 8))
+    each, instructions = min(tiles, key=lambda tile: -(-columns // tile[0]) * (tile[1] * count + call))
+    return Tile(f"tile_{windows}x{each}", operation, windows, each, instructions)
 
 
 class TileSums(ABC):
@@ -266,7 +311,20 @@ class Tiles(Kernel):
         return _context(layer, self._tiled(layer))
 
     def _tiled(self, layer: Layer) -> Tiled:
-        return self.sums.tiled(sums_of(layer), min(geometry_of(layer).columns, 2))
+        geometry, sums = geometry_of(layer), sums_of(layer)
+        values = _WORD_BITS // sums.input.bits
+        windows = min(geometry.columns, 2)
+        if not has_part_words(geometry, values):
+            return self.sums.tiled(sums, windows)
+        order = np.array(tap_words(geometry, values).order)
+        weights = replace(sums.weights, codes=sums.weights.codes[:, order])
+        tiled = self.sums.tiled(replace(sums, weights=weights), windows)
+        if not _copy_convert(tiled, copy_of(layer, geometry, windows)):
+            return tiled
+        # The zeros that a patch ends with are not converted.
+        words = tiled.words.copy()
+        words[:, -1] &= (1 << (sums.input.bits * ((len(order) - 1) % values + 1))) - 1
+        return replace(tiled, words=words)
 
 
 def _cost(layer: Layer, tiled: Tiled, core: Core) -> Cost:
@@ -275,24 +333,34 @@ def _cost(layer: Layer, tiled: Tiled, core: Core) -> Cost:
     turns = -(-geometry.columns // windows)
     values = _WORD_BITS // sums.input.bits
     n_out, n_in = sums.weights.codes.shape
-    converted = sum(convert not in ("", "mcu_word_u8") for convert in tiled.convert)
-    # A source word is loaded, converted and stored for each window; the loop around it.
-    per_word = windows * (costs.load + converted) + len(tiled.convert) + 2
+    words, packed = -(-n_in // values), len(tiled.convert)
     if tiled.norm:
-        per_word += windows * len(tiled.convert) * tiled.norm.instructions[0]
-    gather = per_word * -(-n_in // values)
+        packed += windows * packed * tiled.norm.instructions[0]
     stack = 4 * windows * tiled.turns * tiled.unrolled
-    if geometry.channels % values and geometry.window.taps > 1:
-        gather += costs.gather + round(windows * _copied(geometry, values, costs))
-        stack += 4 * windows * -(-n_in // values)
+    around = costs.row
+    if has_part_words(geometry, values):
+        copy = copy_of(layer, geometry, windows)
+        converted = _conversions(_gather_convert(tiled, copy))
+        # Words are loaded, converted and stored; pieces of a word are put together.
+        pieces = sum(len(word) - 1 for word in tap_words(geometry, values).left)
+        gather = costs.gather + words * (windows * (costs.word + converted) + packed) + windows * pieces * costs.value
+        if copy is not None:
+            per_word = costs.copied + bool(_copy_convert(tiled, copy))
+            around += copy_instructions(copy, geometry, values, per_word)
+            stack += geometry.window.size[0] * copy.pixels * geometry.channels * sums.input.item_bytes
     else:
-        gather += geometry.window.size[0] * (costs.tap_row + costs.pack)
+        # A source word is loaded, converted and stored for each window; the loop around it.
+        per_word = windows * (costs.load + _conversions(tiled.convert)) + packed + 2
+        gather = per_word * words + geometry.window.size[0] * (costs.tap_row + costs.pack)
     each = gather + tiled.instructions(costs)
     if not core.has_multiplier or not scaling_of(sums, tiled.requantize):
-        code = requantize_code(tiled.requantize, sums.output).instructions_on(core)
-        each += windows * n_out * (code - costs.code)
-    # A single window in a single row has no loops around it.
-    around = costs.row if geometry.rows * geometry.columns > 1 else -costs.tap_row
+        code = requantize_code(tiled.requantize, sums.output).instructions_on(core) * n_out
+        if tiled.tiles <= _MOST_LITERAL:
+            code = sum(part.literal_instructions_on(core.name) for part in _literal_codes(tiled, sums))
+        each += windows * (code - n_out * costs.code)
+    if geometry.rows * geometry.columns == 1:
+        # A single window in a single row has no loops around it.
+        around -= costs.row + costs.tap_row
     products = geometry.images * geometry.rows * turns * windows * n_out * n_in if tiled.multiplies else 0
     return Cost(
         round(geometry.images * geometry.rows * (around + turns * each)),
@@ -302,21 +370,31 @@ def _cost(layer: Layer, tiled: Tiled, core: Core) -> Cost:
     )
 
 
-def _copied(geometry: Geometry, values: int, costs: TileCosts) -> float:
-    """Return the instructions that lay a window's values together, the mean over all windows.
+def _conversions(converts: tuple[str, ...]) -> int:
+    return sum(convert not in ("", "mcu_word_u8") for convert in converts)
 
-    Args:
-        geometry: of windows whose pixels are no whole words.
-        values: of a word.
-        costs: of the core.
-    """
-    rows, columns = geometry.window.size
-    row = columns * geometry.channels
-    one_by_one = rows * (costs.tap_row + costs.value * row)
-    if geometry.window.dilations[1] > 1 and columns > 1:
-        return one_by_one
-    whole = rows * costs.copy * (row // values + row % values)
-    return geometry.inside * whole + (1 - geometry.inside) * one_by_one
+
+def _literal_codes(tiled: Tiled, sums: Sums) -> tuple[RequantizeCode, ...]:
+    """Return the requantization of each output alone."""
+    n_out, whole = len(sums.weights.codes), tiled.requantize
+    multiplier, offset, shift = (np.broadcast_to(p, n_out) for p in (whole.multiplier, whole.offset, whole.shift))
+    return tuple(
+        requantize_code(
+            replace(whole, multiplier=multiplier[o : o + 1], offset=offset[o : o + 1], shift=shift[o : o + 1]),
+            sums.output,
+        )
+        for o in range(n_out)
+    )
+
+
+def _copy_convert(tiled: Tiled, copy: Copy | None) -> str:
+    """Return what converts a word of a copy of rows, "" if nothing does: norms are of all that is packed."""
+    return tiled.convert[0] if copy is not None and tiled.convert[0] in _OF_BYTES and not tiled.norm else ""
+
+
+def _gather_convert(tiled: Tiled, copy: Copy | None) -> tuple[str, ...]:
+    """Return what converts words of a window, one for each word that is packed; copies may have been converted."""
+    return ("",) if _copy_convert(tiled, copy) else tiled.convert
 
 
 def _context(layer: Layer, tiled: Tiled) -> Context:
@@ -341,4 +419,28 @@ def _context(layer: Layer, tiled: Tiled) -> Context:
         "norm": tiled.norm,
         "shared_tables": (tiled.table,) if tiled.table else (),
         "origin": tiled.origin,
+        "in_line": tiled.is_in_line,
+        "literal_codes": _literal_codes(tiled, sums) if tiled.tiles <= _MOST_LITERAL else (),
+        **_part_words_context(layer, tiled, values),
+    }
+
+
+def _part_words_context(layer: Layer, tiled: Tiled, values: int) -> Context:
+    """Return what templates/kernels/tap_words.c.j2 needs."""
+    geometry = geometry_of(layer)
+    if not has_part_words(geometry, values):
+        return {"taps": None}
+    copy = copy_of(layer, geometry, tiled.tile.windows)
+    convert = _copy_convert(tiled, copy)
+    bits = layer.formats[0].bits
+    fill = geometry.fill & ((1 << bits) - 1)
+    # What a byte of the padding becomes.
+    converted = {"mcu_word_s8": fill ^ 128, "mcu_word_sign": 1 - (fill >> 7)}.get(convert, fill)
+    return {
+        "taps": tap_words(geometry, values),
+        "row_copy": copy,
+        "copy_convert": convert,
+        "gather_convert": _gather_convert(tiled, copy),
+        "copy_fill": converted if convert else geometry.fill,
+        "fill_word": sum(converted << (bits * i) for i in range(values)),
     }
