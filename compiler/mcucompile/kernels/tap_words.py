@@ -17,7 +17,7 @@ _MOST_BYTES = 2048
 IN_LINE = 16
 _HALF = 2
 # Instructions of a value that is copied by itself, with tests and without; of a loop's turn; of a row, of a block.
-_PER_TESTED, _PER_VALUE, _PER_TURN, _PER_ROW, _PER_BLOCK = 10, 2, 2, 20, 16
+_PER_TESTED, _PER_VALUE, _PER_TURN, _PER_ROW, _PER_BLOCK = 8, 2, 2, 20, 16
 
 
 @dataclass(frozen=True, slots=True)
