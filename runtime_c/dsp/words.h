@@ -51,7 +51,7 @@ static inline uint32_t mcu_load_now_u32(const void *from)
  */
 static inline uint32_t *mcu_store_two_u32(uint32_t *to, uint32_t first, uint32_t second)
 {
-    __asm__ volatile("strd %1, %2, [%0], #8" : "+r"(to) : "r"(first), "r"(second) : "memory");
+    __asm__ volatile("strd %1, %2, [%0], #8" : "+&r"(to) : "r"(first), "r"(second) : "memory");
     return to;
 }
 
