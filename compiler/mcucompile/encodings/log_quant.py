@@ -37,14 +37,19 @@ class LogQuant(Encoding):
         return min(self.exponent_bits, _MAX_INDEX_BITS)
 
     def codebooks(self, weight: Real, value_bits: int) -> Iterator[Codebook]:
-        """Yield codebooks for full-scale ranges FSR at the layer's maximum and one octave around it."""
-        top = math.floor(math.log2(float(np.abs(weight).max()) or 1.0) + 0.5)
+        """Yield codebooks for full-scale ranges FSR at the layer's maximum and one octave around it.
+
+        They begin at the smallest weight, where that leaves exponents over: sums of small integers are cheaper.
+        """
+        magnitudes = np.abs(weight[weight != 0]) if np.any(weight) else np.ones(1)
+        top, bottom = (math.floor(math.log2(float(m)) + 0.5) for m in (magnitudes.max(), magnitudes.min()))
         zero = (1 << self.index_bits) - 1
-        exponents = min(zero, MAX_EXPONENTS, value_bits + 1)
-        values = np.zeros(2 << self.index_bits, dtype=np.int64)
-        values[:exponents] = np.int64(1) << np.arange(exponents)
-        values[zero + 1 : zero + 1 + exponents] = -values[:exponents]
+        most = min(zero, MAX_EXPONENTS, value_bits + 1)
         for largest in (top, top - 1):
+            exponents = min(most, max(largest - bottom, 0) + 1)
+            values = np.zeros(2 << self.index_bits, dtype=np.int64)
+            values[:exponents] = np.int64(1) << np.arange(exponents)
+            values[zero + 1 : zero + 1 + exponents] = -values[:exponents]
             yield Codebook(values, 2.0 ** (largest - exponents + 1), parameters=f"largest 2^{largest}")
 
     def encode(self, weight: Real, codebook: Codebook, scale: Real) -> Int:

@@ -6,6 +6,7 @@ Kernels of one operator kind compete on cost; all give the same bits. The plain 
 from mcucompile.kernels.absolute_differences import AbsoluteDifferences
 from mcucompile.kernels.affine_words import AFFINE_WORDS
 from mcucompile.kernels.block_multiply import BlockMultiply
+from mcucompile.kernels.conv_columns import CONV_COLUMNS
 from mcucompile.kernels.conv_levels import CONV_LEVELS
 from mcucompile.kernels.conv_patches import ConvPatches
 from mcucompile.kernels.conv_planes import CONV_PLANES
@@ -62,6 +63,7 @@ KERNELS: tuple[Kernel, ...] = (
         ConvPatches(kernel.name, "conv", "kernels/conv_patches.c.j2", kernel, has_depthwise=kernel in _TERMS)
         for kernel in _SUMS
     ),
+    *CONV_COLUMNS,
     *CONV_PLANES,
     *CONV_LEVELS,
     *DEPTHWISE,

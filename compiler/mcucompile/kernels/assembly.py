@@ -63,6 +63,17 @@ class Assembly:
             return (f"ldr{width} %[{target}], [%[{pointer}], #{offset}]", f"sxt{width} %[{target}], %[{target}]")
         return (f"ldr{'s' if is_signed else ''}{width} %[{target}], [%[{pointer}], #{offset}]",)
 
+    @property
+    def word_reach(self) -> int:
+        """How many words a load of one can see from a pointer; on the smallest cores, a load of two bytes."""
+        return {"cortex-m0": 32, "cortex-m4": 1024, "rv32ec": 32}.get(self.core, 512)
+
+    def load_word(self, target: str, pointer: str, index: int) -> str:
+        """Return target = word `index` behind a pointer, index below `word_reach`."""
+        if self.is_arm:
+            return f"ldr %[{target}], [%[{pointer}], #{4 * index}]"
+        return f"lw %[{target}], {4 * index}(%[{pointer}])"
+
     def load_far(self, target: str, pointer: str, index: int, format_: Format) -> tuple[str, ...]:
         """Return target = pointer[index], index beyond `reach`."""
         offset = index * format_.item_bytes
@@ -86,9 +97,8 @@ class Assembly:
             f"{name} %[{target}], {offset - (upper << 12)}(%[{target}])",
         )
 
-    def move_pointer(self, pointer: str, elements: int, format_: Format) -> tuple[str, ...]:
-        """Return pointer += elements, at most `reach` of them."""
-        step = elements * format_.item_bytes
+    def move_pointer(self, pointer: str, step: int) -> tuple[str, ...]:
+        """Return pointer += step, in bytes, at most as far as a load sees."""
         if self.core == "cortex-m0":
             return (f"adds %[{pointer}], #{step}",)
         largest = 2044

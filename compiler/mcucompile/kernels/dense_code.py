@@ -83,7 +83,7 @@ class DenseCode(Kernel):
         """Count the instructions."""
         sums = sums_of(layer)
         lines = sum(len(block.lines) + sum(block.negated) for block in self.blocks(sums))
-        requantize = sum(code.literal_instructions_on(self.assembly.core) for code in _requantize_each(sums))
+        requantize = sum(code.literal_instructions_on(self.assembly.core) for code in requantize_each(sums))
         size = self.line_bytes * lines + _REQUANTIZE_BYTES * requantize
         return Cost(sums.rows * (lines + requantize), round(size), _SAVED_BYTES)
 
@@ -99,7 +99,7 @@ class DenseCode(Kernel):
             "part": sums.part,
             "assembly": self.assembly,
             "blocks": tuple(self.blocks(sums)),
-            "requantize_each": _requantize_each(sums),
+            "requantize_each": requantize_each(sums),
         }
 
     @abstractmethod
@@ -113,7 +113,7 @@ def factors(sums: Sums) -> Int:
     return np.asarray(np.sign(values) if sums.similarity == "ternary" else values)
 
 
-def _requantize_each(sums: Sums) -> tuple[RequantizeCode, ...]:
+def requantize_each(sums: Sums) -> tuple[RequantizeCode, ...]:
     """Return the requantization of each output, as literals."""
     whole = sums.requantize
     count = len(sums.weights.codes)

@@ -13,7 +13,7 @@ from mcucompile.kernels.assembly import Assembly
 from mcucompile.kernels.dense import Sums, sums_of
 from mcucompile.kernels.dense_code import Block, DenseCode, Step, factors
 from mcucompile.kernels.kernel import Core, Layer
-from mcucompile.numerics import Int
+from mcucompile.numerics import Int, canonical_signed_digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +52,10 @@ class DenseColumns(DenseCode):
                 yield self._block(sums, int(part[0]), values[part], group * n_in)
 
     def _block(self, sums: Sums, first: int, weights: Int, start: int) -> Block:
-        high, negated = self._places(weights)
+        high, negated = places_of(weights, self.sums)
         signed = np.where(np.array(negated)[:, None], -weights, weights)
-        columns = tuple(column for i in range(weights.shape[1]) if (column := _column(start + i, signed[:, i])).steps)
+        columns = tuple(column for i in range(weights.shape[1]) if (column := column_of(start + i, signed[:, i])).steps)
         return Block(first, len(weights), negated, high, columns, tuple(self._lines(columns, high, sums)))
-
-    def _places(self, weights: Int) -> tuple[tuple[bool, ...], tuple[bool, ...]]:
-        """Return which sums are high and which negated: high are those that are nearly always added to."""
-        balance = np.sign(weights).sum(axis=1)
-        count = max(len(weights) - self.sums, 0)
-        chosen = set(np.argsort(-np.abs(balance), kind="stable")[:count].tolist())
-        high = tuple(o in chosen for o in range(len(weights)))
-        return high, tuple(is_high and int(b) < 0 for is_high, b in zip(high, balance, strict=True))
 
     def _lines(self, columns: tuple[Column, ...], high: tuple[bool, ...], sums: Sums) -> Iterator[str]:
         assembly, format_ = self.assembly, sums.input
@@ -71,16 +63,35 @@ class DenseColumns(DenseCode):
         unused = set(range(len(high)))
         for column in columns:
             while column.input - place >= assembly.reach(format_):
-                yield from assembly.move_pointer("x_0", assembly.reach(format_), format_)
+                yield from assembly.move_pointer("x_0", assembly.reach(format_) * format_.item_bytes)
                 place += assembly.reach(format_)
             yield from assembly.load("v", "x_0", column.input - place, format_)
-            yield from _column_lines(assembly, column, high, unused)
+            yield from column_lines(assembly, column, high, unused)
         yield from assembly.zero("v")
         for k in sorted(unused):
             yield assembly.move(f"sum_{k}", "v")
 
 
-def _column_lines(assembly: Assembly, column: Column, high: tuple[bool, ...], unused: set[int]) -> Iterator[str]:
+def places_of(weights: Int, low: int) -> tuple[tuple[bool, ...], tuple[bool, ...]]:
+    """Return which sums are high and which negated: high are those that are nearly always added to.
+
+    Args:
+        weights: (sums, columns).
+        low: how many sums are in registers that every instruction takes.
+    """
+    balance = np.sign(weights).sum(axis=1)
+    chosen = set(np.argsort(-np.abs(balance), kind="stable")[: max(len(weights) - low, 0)].tolist())
+    high = tuple(o in chosen for o in range(len(weights)))
+    return high, tuple(is_high and int(b) < 0 for is_high, b in zip(high, balance, strict=True))
+
+
+def column_lines(assembly: Assembly, column: Column, high: tuple[bool, ...], unused: set[int]) -> Iterator[str]:
+    """Yield what a column does with x in register v.
+
+    Args:
+        high: of each sum, whether it is in a register that Thumb can only add to.
+        unused: sums that hold nothing yet; those that now do are taken out.
+    """
     negative = False
     shifted = 0
     for step in column.steps:
@@ -106,15 +117,15 @@ def _column_lines(assembly: Assembly, column: Column, high: tuple[bool, ...], un
         unused.difference_update(signs)
 
 
-def _column(index: int, weights: Int) -> Column:
-    """Return what sums 0, 1, ... do with an input."""
-    exponents = [int(v).bit_length() - 1 for v in np.abs(weights)]
+def column_of(index: int, weights: Int) -> Column:
+    """Return what sums 0, 1, ... do with an input: an addition or subtraction for each signed digit of a weight."""
+    digits = [canonical_signed_digits(int(weight)) for weight in weights]
     steps = []
     shifted = 0
-    for exponent in sorted({e for e in exponents if e >= 0}):
-        chosen = [o for o, e in enumerate(exponents) if e == exponent]
-        plus = tuple(o for o in chosen if weights[o] > 0)
-        steps.append(Step(exponent - shifted, plus, tuple(o for o in chosen if weights[o] < 0)))
+    for exponent in sorted({shift for each in digits for _, shift in each}):
+        plus = tuple(o for o, each in enumerate(digits) if (1, exponent) in each)
+        minus = tuple(o for o, each in enumerate(digits) if (-1, exponent) in each)
+        steps.append(Step(exponent - shifted, plus, minus))
         shifted = exponent
     return Column(index, tuple(steps))
 

@@ -53,7 +53,17 @@ class RowLayout:
 
 def row_layout(window: Window, columns: int) -> RowLayout:
     """Return the layout with which a row of so many outputs takes the fewest additions."""
-    words = min(_ROW_WORDS, key=lambda n: -(-columns // (2 * n)) * (2 * n + 2))
+    return layout_of(window, columns, min(_ROW_WORDS, key=lambda n: -(-columns // (2 * n)) * (2 * n + 2)))
+
+
+def even_layout(window: Window, columns: int, largest: int) -> RowLayout:
+    """Return the layout whose segments are few, of `largest` words at most, and all of one size."""
+    segments = -(-columns // (2 * largest))
+    return layout_of(window, columns, -(-columns // (2 * segments)))
+
+
+def layout_of(window: Window, columns: int, words: int) -> RowLayout:
+    """Return the layout of a row of outputs of which 2 * words are made at a time."""
     stride = window.strides[1]
     places = [divmod(column * window.dilations[1], stride) for column in range(window.size[1])]
     phases = []
