@@ -42,7 +42,7 @@ def _model(
 
 
 def test_the_table_has_both_kernels_for_every_core() -> None:
-    found = {(k.name, k.assembly.core) for k in KERNELS if isinstance(k, DenseCode)}
+    found = {(k.name, k.assembly.core) for k in KERNELS if isinstance(k, DenseCode) and k.name in SUITED}
     assert found == {(kernel, core) for kernel in SUITED for core in ("host", *CORES)}
 
 

@@ -17,6 +17,7 @@ from mcucompile.kernels.dense_quarter_square import DENSE_QUARTER_SQUARE
 from mcucompile.kernels.dense_rows import DENSE_ROWS
 from mcucompile.kernels.dense_shift import DENSE_SHIFT
 from mcucompile.kernels.dense_sparse import DENSE_SPARSE
+from mcucompile.kernels.dense_squares import DENSE_SQUARES
 from mcucompile.kernels.dense_term import DENSE_TERMS
 from mcucompile.kernels.dense_trig import DENSE_TRIG
 from mcucompile.kernels.depthwise import DEPTHWISE
@@ -59,9 +60,10 @@ _TILES: tuple[tuple[str, TileSums], ...] = (
 
 KERNELS: tuple[Kernel, ...] = (
     *_SUMS,
+    *DENSE_SQUARES,
     *(
         ConvPatches(kernel.name, "conv", "kernels/conv_patches.c.j2", kernel, has_depthwise=kernel in _TERMS)
-        for kernel in _SUMS
+        for kernel in (*_SUMS, *DENSE_SQUARES)
     ),
     *CONV_COLUMNS,
     *CONV_PLANES,

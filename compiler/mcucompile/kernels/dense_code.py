@@ -13,12 +13,12 @@ from mcucompile.kernels.requantize import RequantizeCode, requantize_code
 from mcucompile.numerics import Int, Requantization
 
 # More of them take longer to compile than they are worth.
-_MAX_WEIGHTS = 4096
+MAX_WEIGHTS = 4096
 _WIDEST_INPUT = 16
 # Bytes of a requantization in line.
-_REQUANTIZE_BYTES = 3
+REQUANTIZE_BYTES = 3
 # Registers that the callers want back.
-_SAVED_BYTES = 48
+SAVED_BYTES = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +77,15 @@ class DenseCode(Kernel):
         if sums.input.bits > _WIDEST_INPUT:
             return "needs inputs of at most 16 bits"
         count = int(np.count_nonzero(factors(sums)))
-        return f"{count} weights would make too much code" if count > _MAX_WEIGHTS else None
+        return f"{count} weights would make too much code" if count > MAX_WEIGHTS else None
 
     def cost(self, layer: Layer, core: Core) -> Cost:  # noqa: ARG002 - it is for one core
         """Count the instructions."""
         sums = sums_of(layer)
         lines = sum(len(block.lines) + sum(block.negated) for block in self.blocks(sums))
         requantize = sum(code.literal_instructions_on(self.assembly.core) for code in requantize_each(sums))
-        size = self.line_bytes * lines + _REQUANTIZE_BYTES * requantize
-        return Cost(sums.rows * (lines + requantize), round(size), _SAVED_BYTES)
+        size = self.line_bytes * lines + REQUANTIZE_BYTES * requantize
+        return Cost(sums.rows * (lines + requantize), round(size), SAVED_BYTES)
 
     def context(self, layer: Layer) -> Context:
         """Return the blocks."""
