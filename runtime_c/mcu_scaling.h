@@ -21,4 +21,15 @@ static inline int32_t mcu_scale_s32(int32_t sum, const mcu_scaling *scaling)
            scaling->shift;
 }
 
+/* Of two sums the one whose code is larger: multipliers are positive, or negative. */
+static inline int32_t mcu_max_s32(int32_t a, int32_t b)
+{
+    return a > b ? a : b;
+}
+
+static inline int32_t mcu_min_s32(int32_t a, int32_t b)
+{
+    return a < b ? a : b;
+}
+
 #endif

@@ -41,7 +41,7 @@ def test_the_tables_are_complete() -> None:
         "dense", "conv", "lstm", "gru", "affine", "add", "relu", "transpose", "softmax", "arg_max", "four_view",
         "max_pool", "average_pool", "reduce_sum", "reduce_extreme", "take", "concat",
         "lookup", "interpolation", "cordic", "clip", "prelu", "multiply", "extremum",
-        "log_softmax", "normalize", "matmul",
+        "log_softmax", "normalize", "matmul", "pooled_conv",
     }  # fmt: skip
 
 

@@ -63,6 +63,16 @@ POOLS: dict[str, tuple[tuple[int, ...], Window]] = {
     "two_images": ((2, 5, 7, 12), Window((2, 1), (3, 2))),
     "three_channels": ((1, 28, 10, 3), Window((2, 2), (2, 2))),
 }
+# The same in front of pools: views of the input, window, outputs and the pool's rows.
+POOLED: dict[str, tuple[tuple[int, ...], Window, int, int]] = {
+    "same": ((1, 7, 10, 12), SAME, 5, 2),
+    "same_of_7": ((1, 10, 12, 7), SAME, 17, 3),
+    "digits": ((1, 28, 30, 1), Window((5, 5), before=(2, 2), after=(2, 2)), 6, 2),
+    "inside_of_3": ((1, 28, 10, 3), Window((5, 5), (2, 1)), 9, 2),
+    "line": ((1, 1, 210, 4), Window((1, 5), before=(0, 2), after=(0, 2)), 3, 1),
+    "two_images": ((2, 5, 7, 12), SAME, 3, 2),
+    "pointwise": ((1, 6, 5, 28), Window((1, 1)), 9, 2),
+}
 # Layers behind one of those: a single row of which some inputs are no whole word.
 BEHIND: dict[str, tuple[str, tuple[int, ...], int]] = {
     "row_of_350": ("same", (1, 350), 10),
@@ -140,6 +150,30 @@ def tile_graph(
     return graph.replaced(tensors=tensors)
 
 
+def pooled_graph(x: str, *, every: int = 1, first: int = 0, sums: tuple[tuple[str, str], ...] = SUMS) -> Graph:
+    """Return a model of convolutions with pools behind them; all else as of `tile_graph`."""
+    format_ = input_format(x)
+    random = np.random.default_rng(ELEMENTS)
+    chosen = [s for s in sums if format_.signed or s[0] != "binary"]
+    ops: list[Op] = []
+    formats = {"x": format_}
+    for number, (layer, (similarity, kind)) in enumerate((layer, s) for layer in POOLED for s in chosen):
+        if number % every != first:
+            continue
+        shape, window, n_out, rows = POOLED[layer]
+        name = f"{layer}_{similarity}_{kind}_{number}"
+        ops.append(_view(name, "x", shape))
+        conv = _sums(random, name, similarity, kind, format_, shape, window, n_out, one_sign=True)
+        pool = Window((rows, 2), (rows, 2))
+        fields = {"name": f"{name}_pool", "inputs": (name,), "output": f"{name}_pool", "source": SOURCE}
+        lowest = _format_of(conv).minimum
+        ops += [conv, MaxPool(window=pool, lowest=lowest, **fields)]  # type: ignore[arg-type]
+        formats |= {f"{name}_view": format_, name: _format_of(conv), f"{name}_pool": _format_of(conv)}
+    graph = build_graph("net", (Tensor("x", (1, ELEMENTS)),), (ops[-1].output,), tuple(ops), SOURCE)
+    tensors = {name: replace(tensor, format=formats[name]) for name, tensor in graph.tensors.items()}
+    return graph.replaced(tensors=tensors)
+
+
 def pool_graph(x: str) -> Graph:
     """Return a model of all pools."""
     format_ = input_format(x)
@@ -195,11 +229,13 @@ def _sums(
     window: Window | None,
     n_out: int,
     groups: int = 1,
+    *,
+    one_sign: bool = False,
 ) -> IntegerConv | IntegerDense:
     n_in = shape[-1] // groups * (window.taps if window else 1)
     weights = _weights(random, kind, n_out, n_in, similarity, source)
     fields = {"name": name, "inputs": (f"{name}_view",), "output": name, "source": SOURCE, "similarity": similarity}
-    requantize = _requantization(random, similarity, weights.values, source)
+    requantize = _requantization(random, similarity, weights.values, source, one_sign=one_sign)
     if window is None:
         return IntegerDense(weights=weights, requantize=requantize, **fields)  # type: ignore[arg-type]
     fill = 0 if source.signed else int(random.integers(0, 5))
@@ -251,7 +287,9 @@ def _weights(random: np.random.Generator, kind: str, n_out: int, n_in: int, simi
     return Weights("int8z", 8, codes.reshape(values.shape), meaning, np.ones(1), "")
 
 
-def _requantization(random: np.random.Generator, similarity: str, values: Int, source: Format) -> Requantization:
+def _requantization(
+    random: np.random.Generator, similarity: str, values: Int, source: Format, *, one_sign: bool = False
+) -> Requantization:
     """Return multipliers, offsets and shifts that spread the codes; uniform or one each; with a sign or without."""
     codes = random.integers(source.minimum, source.maximum + 1, (50, values.shape[1]))
     sums = SIMILARITIES[similarity].accumulate(codes, values)
@@ -259,6 +297,8 @@ def _requantization(random: np.random.Generator, similarity: str, values: Int, s
     signed = bool(random.integers(2))
     uniform = bool(random.integers(2))
     multiplier = random.choice([1, 3, 5, -3, 7, 15, -1], 1 if uniform else n_out)
+    if one_sign:
+        multiplier = np.abs(multiplier) * random.choice([1, -1])
     spread = np.maximum(sums.std(axis=0) * np.abs(multiplier) / 80, 1)
     shift = np.floor(np.log2(spread)).astype(np.int64)
     shift = shift.max(keepdims=True) if uniform else shift

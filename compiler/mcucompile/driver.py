@@ -33,6 +33,7 @@ from mcucompile.plan import (
     choose_streams,
     parse_kernels,
     plan_arena,
+    pool_convolutions,
     select_kernels,
 )
 from mcucompile.project import BOARD_FILE, FACTS_FILE, MANIFEST, core_of
@@ -218,7 +219,7 @@ def compile_model(
     # What can be refused without work is refused before any.
     compiler = find_compiler(board, options.toolchain)
     with scratch_directory(final) as scratch:
-        quantized = quantize_model(model, samples, options, example_inputs, progress)
+        quantized = _pooled(quantize_model(model, samples, options, example_inputs, progress), board, options)
         plans = tuple(_plans(quantized, board, options))
         _refuse_hopeless(plans[-1])
         built = plans[-1]
@@ -251,7 +252,8 @@ def analyze_model(
     """Return the facts of a model on a board without building: totals are estimates. Arguments: compile_model."""
     options = Options(**choices)
     board = target if isinstance(target, Board) else load_board(target)
-    plans = tuple(_plans(quantize_model(model, samples, options, example_inputs, progress), board, options))
+    quantized = _pooled(quantize_model(model, samples, options, example_inputs, progress), board, options)
+    plans = tuple(_plans(quantized, board, options))
     return next((plan for plan in plans if plan.fits), plans[-1])
 
 
@@ -313,6 +315,17 @@ def _load(model: Any, example_inputs: tuple[Any, ...] | None) -> tuple[Graph, st
     else:
         graph = load_onnx(path)
     return graph, path.name, hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _pooled(quantized: Quantized, board: Board, options: Options) -> Quantized:
+    """Return the model with pools inside convolutions where the board has a kernel for both that is faster.
+
+    Layers that a kernel is asked for stay as they are.
+    """
+    kept = {part.rpartition("=")[0].strip() for part in options.kernels.split(",")}
+    graph = pool_convolutions(quantized.graph, core_of(board, no_multiply=options.no_multiply), kept)
+    measured = statistics.follow(quantized.statistics, quantized.graph, graph)
+    return replace(quantized, graph=graph, statistics=measured)
 
 
 def _plans(quantized: Quantized, board: Board, options: Options) -> Iterator[Compiled]:

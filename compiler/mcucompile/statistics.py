@@ -6,7 +6,7 @@ elements of a tensor and all samples: 6 dB are about one bit. None stands for no
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -95,6 +95,25 @@ class Statistics:
 
 def _own_noise(layer: LayerStatistics) -> float:
     return math.inf if layer.own_sqnr_db is None else layer.own_sqnr_db
+
+
+def follow(statistics: Statistics, before: Graph, after: Graph) -> Statistics:
+    """Return the statistics of a graph in which some layers are one: those of the last, with the weights of all.
+
+    Args:
+        statistics: of `before`.
+        before, after: the layers apart, and joined; tensors keep their names.
+    """
+    found = {op.output: layer for op, layer in zip(before.layers, statistics.layers, strict=True)}
+    layers = []
+    for op in after.layers:
+        weights: tuple[WeightStatistics, ...] = ()
+        part = before.producer(op.output)
+        while part is not None:
+            weights = found[part.output].weights + weights
+            part = None if part.inputs == op.inputs else before.producer(part.inputs[0])
+        layers.append(replace(found[op.output], name=op.name, weights=weights))
+    return replace(statistics, layers=tuple(layers))
 
 
 def measure(real: Graph, graph: Graph, codes: Array) -> Statistics:

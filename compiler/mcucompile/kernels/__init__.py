@@ -33,6 +33,7 @@ from mcucompile.kernels.plain_movement import MOVEMENT_KERNELS
 from mcucompile.kernels.plain_pairs import PAIR_KERNELS
 from mcucompile.kernels.plain_rows import ROW_KERNELS
 from mcucompile.kernels.plain_windows import WINDOW_KERNELS
+from mcucompile.kernels.pooled_tiles import PooledTiles
 from mcucompile.kernels.recurrent import RecurrentKernel
 from mcucompile.kernels.square_blocks import SquareBlocks
 from mcucompile.kernels.tiles import Tiles, TileSums
@@ -76,6 +77,7 @@ KERNELS: tuple[Kernel, ...] = (
         for kernel in _SUMS
     ),
     *(Tiles(name, kind, "kernels/tiles.c.j2", sums) for name, sums in _TILES for kind in ("dense", "conv")),
+    *(PooledTiles(name, "pooled_conv", "kernels/pooled_tiles.c.j2", sums) for name, sums in _TILES),
     *PLAIN_KERNELS,
     AFFINE_WORDS,
     FOUR_VIEW_UNROLLED,

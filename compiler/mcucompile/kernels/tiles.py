@@ -23,7 +23,7 @@ from mcucompile.ops import IntegerConv
 
 # Words of each window in one turn of the loop, at most: each takes 44 to 60 bytes of code.
 _MOST_UNROLLED = 16
-_WORD_BITS = 32
+WORD_BITS = 32
 # Instructions of a turn of the loop beside its words.
 _PER_TURN = 3
 # Tiles without a loop around them, and what each of those saves: around it, of a code, of an output.
@@ -221,16 +221,22 @@ class Tiled:
         padded[: len(self.words), : self.words.shape[1]] = self.words
         return tuple(padded.reshape(self.tiles, -1, words).transpose(0, 2, 1).reshape(-1).tolist())
 
-    def instructions(self, costs: TileCosts) -> float:
-        """Return the instructions of all tiles over the tile's windows, each output's code included."""
-        n_out = len(self.requantize.offset)
-        code = costs.code + costs.combined * bool(self.combine) + (self.norm.instructions[1] if self.norm else 0)
+    def instructions(self, costs: TileCosts, codes: float | None = None) -> float:
+        """Return the instructions of all tiles over the tile's windows, each output's codes included.
+
+        Args:
+            costs: of the core.
+            codes: that are made of an output's sums; one for each window by default.
+        """
+        n_out, windows = len(self.requantize.offset), self.tile.windows
+        made = windows if codes is None else codes
         each = self._looped(self.turns, self.unrolled) + costs.call + self.tile.per_call
         if self.is_once:
-            each -= _PER_TURN + self.tile.windows * self.tile.columns * self.tile.outputs
+            each -= _PER_TURN + windows * self.tile.columns * self.tile.outputs
         around, of_code, of_output = _SAVED_IN_LINE if self.is_in_line else (0, 0, 0)
-        codes = n_out * (self.tile.windows * (code - of_code) + costs.output - of_output)
-        return self.tiles * (each - around) + codes
+        per_sum = costs.combined * bool(self.combine) + (self.norm.instructions[1] if self.norm else 0)
+        output = made * (costs.code - of_code) + made / windows * (costs.output - of_output) + windows * per_sum
+        return self.tiles * (each - around) + n_out * output
 
     def _looped(self, turns: int, words: int) -> int:
         return turns * (words * self.tile.instructions + _PER_TURN + self.tile.per_turn)
@@ -304,15 +310,16 @@ class Tiles(Kernel):
 
     def cost(self, layer: Layer, core: Core) -> Cost:
         """Every pixel or two of the output are gathered, packed and summed."""
-        return _cost(layer, self._tiled(layer), core)
+        return tiles_cost(layer, self.tiled(layer), core)
 
     def context(self, layer: Layer) -> Context:
         """Return the packed weights, the loop, the codes and the geometry."""
-        return _context(layer, self._tiled(layer))
+        return tiles_context(layer, self.tiled(layer))
 
-    def _tiled(self, layer: Layer) -> Tiled:
+    def tiled(self, layer: Layer) -> Tiled:
+        """Return the layer's sums as tiles make them."""
         geometry, sums = geometry_of(layer), sums_of(layer)
-        values = _WORD_BITS // sums.input.bits
+        values = WORD_BITS // sums.input.bits
         windows = min(geometry.columns, 2)
         if not has_part_words(geometry, values):
             return self.sums.tiled(sums, windows)
@@ -327,11 +334,12 @@ class Tiles(Kernel):
         return replace(tiled, words=words)
 
 
-def _cost(layer: Layer, tiled: Tiled, core: Core) -> Cost:
+def tiles_cost(layer: Layer, tiled: Tiled, core: Core, codes: float | None = None) -> Cost:
+    """Return what one inference of the layer costs. codes: as of `Tiled.instructions`."""
     geometry, sums, costs = geometry_of(layer), sums_of(layer), core.pick(TILE_COSTS)
     windows = tiled.tile.windows
     turns = -(-geometry.columns // windows)
-    values = _WORD_BITS // sums.input.bits
+    values = WORD_BITS // sums.input.bits
     n_out, n_in = sums.weights.codes.shape
     words, packed = -(-n_in // values), len(tiled.convert)
     if tiled.norm:
@@ -352,12 +360,12 @@ def _cost(layer: Layer, tiled: Tiled, core: Core) -> Cost:
         # A source word is loaded, converted and stored for each window; the loop around it.
         per_word = windows * (costs.load + _conversions(tiled.convert)) + packed + 2
         gather = per_word * words + geometry.window.size[0] * (costs.tap_row + costs.pack)
-    each = gather + tiled.instructions(costs)
+    each = gather + tiled.instructions(costs, codes)
     if not core.has_multiplier or not scaling_of(sums, tiled.requantize):
         code = requantize_code(tiled.requantize, sums.output).instructions_on(core) * n_out
         if tiled.tiles <= _MOST_LITERAL:
             code = sum(part.literal_instructions_on(core.name) for part in _literal_codes(tiled, sums))
-        each += windows * (code - n_out * costs.code)
+        each += (windows if codes is None else codes) * (code - n_out * costs.code)
     if geometry.rows * geometry.columns == 1:
         # A single window in a single row has no loops around it.
         around -= costs.row + costs.tap_row
@@ -397,11 +405,11 @@ def _gather_convert(tiled: Tiled, copy: Copy | None) -> tuple[str, ...]:
     return ("",) if _copy_convert(tiled, copy) else tiled.convert
 
 
-def _context(layer: Layer, tiled: Tiled) -> Context:
+def tiles_context(layer: Layer, tiled: Tiled) -> Context:
     """Return what the template needs. Strides are in elements of the input."""
     geometry, sums = geometry_of(layer), sums_of(layer)
     n_in = int(sums.weights.codes.shape[1])
-    values = _WORD_BITS // sums.input.bits
+    values = WORD_BITS // sums.input.bits
     return {
         **geometry_context(layer, geometry),
         **code_context(sums, tiled.requantize),

@@ -26,6 +26,7 @@ from mcucompile.ops.matmul import IntegerMatMul, MatMul
 from mcucompile.ops.max_pool import MaxPool
 from mcucompile.ops.multiply import IntegerMultiply, Multiply
 from mcucompile.ops.normalize import IntegerNormalize, Normalize
+from mcucompile.ops.pooled_conv import IntegerPooledConv
 from mcucompile.ops.prelu import IntegerPRelu, PRelu
 from mcucompile.ops.recurrent import IntegerRecurrent, Recurrent
 from mcucompile.ops.reduce import IntegerExtreme, IntegerSum, Reduce
@@ -71,6 +72,7 @@ INTEGER_OPERATORS: dict[str, type[Op]] = {
     for operator in (
         IntegerDense,
         IntegerConv,
+        IntegerPooledConv,
         IntegerAffine,
         IntegerAdd,
         IntegerRelu,
@@ -137,6 +139,7 @@ __all__ = [
     "IntegerMultiply",
     "IntegerNormalize",
     "IntegerPRelu",
+    "IntegerPooledConv",
     "IntegerRecurrent",
     "IntegerRelu",
     "IntegerSoftmax",

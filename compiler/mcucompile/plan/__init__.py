@@ -3,6 +3,7 @@
 from mcucompile.plan.budget import Budget, Limits, budget
 from mcucompile.plan.choose import choose_streams
 from mcucompile.plan.memory import Arena, plan_arena
+from mcucompile.plan.pool import pool_convolutions
 from mcucompile.plan.select import PlannedLayer, candidates_of, layers_of, parse_kernels, price, select_kernels
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "layers_of",
     "parse_kernels",
     "plan_arena",
+    "pool_convolutions",
     "price",
     "select_kernels",
 ]
