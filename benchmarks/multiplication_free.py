@@ -4,7 +4,8 @@
     python benchmarks/multiplication_free.py --network resnet8 --data cifar10.npz    a small ResNet on CIFAR-10
 
 Takes the networks that examples/multiplication_free/train.py trained. Nothing multiplies: every firmware is compiled
-with --no-multiply and proven. All test images on the host, fewer on each emulated board, every layer compared.
+with --no-multiply and proven. All test images on the host, fewer on each emulated board, every layer compared. For
+comparison the Cortex-M4 counts once more what may multiply.
 Writes benchmarks/results/multiplication_free.json or multiplication_free_resnet8.json.
 """
 
@@ -33,6 +34,7 @@ from cifar import load_cifar10  # noqa: E402 - the example's reader, found by th
 
 # A board of 16 KB without fast multiplication and one with a Cortex-M4.
 BOARDS = ("hifive1", "nucleo-f401re")
+MULTIPLYING_BOARD = "nucleo-f401re"
 BENCH_IMAGES = 2
 HOST_PART = 1000
 _BATCH = 100
@@ -127,6 +129,16 @@ def measure(network: str, name: str, images: Array, labels: Array, scratch: Path
             "inputs": checked.inputs,
             **{key: compiled.facts()[key] for key in FACTS},
         }
+    directory = scratch / f"{name}-multiplying"
+    compile_model(model, target=MULTIPLYING_BOARD, samples=calibration, output=directory)
+    project = load_project(directory)
+    codes = images[:BENCH_IMAGES].reshape(-1, *project.graph.input.shape).astype(np.int64)
+    counted = bench_project(project, "unicorn", codes)
+    result["multiplying"] = {
+        "board": MULTIPLYING_BOARD,
+        "instructions": counted.instructions,
+        "terms": sum(layer.ops for layer in counted.layers),
+    }
     return result
 
 

@@ -198,6 +198,17 @@ def similarities_table(results: Results) -> str:
     return _similarity_costs(results["similarities"])
 
 
+def multiplying_table(results: Results) -> str:
+    """LeNet-5 of every similarity on a Cortex-M4 that may multiply."""
+    found = {name: run["multiplying"] for name, run in results["similarities"].items()}
+    ordinary = found["dot"]["instructions"]
+    rows = [["similarity", f"{found['dot']['board']}, instructions", "each term", "of dot's"]]
+    for name, run in found.items():
+        each, share = run["instructions"] / run["terms"], run["instructions"] / ordinary
+        rows.append([name, f"{run['instructions']:,}", f"{each:.2f}", f"{share:.2f}"])
+    return markdown(rows)
+
+
 def residual_similarities_table(results: Results) -> str:
     """A small ResNet of each similarity, with what the papers reach by ResNet-20."""
     return _similarity_costs(results["residual_similarities"], {"ResNet-20 in the papers": RESNET20})
@@ -295,6 +306,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "kernels": kernels_table,
     "resnet8_speed": resnet8_speed_table,
     "similarities": similarities_table,
+    "multiplying": multiplying_table,
     "residual_similarities": residual_similarities_table,
     "speed": speed_table,
     "conformance": conformance_table,
