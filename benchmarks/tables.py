@@ -200,7 +200,7 @@ def similarities_table(results: Results) -> str:
 
 def multiplying_table(results: Results) -> str:
     """LeNet-5 of every similarity on a Cortex-M4 that may multiply."""
-    found = {name: run["multiplying"] for name, run in results["similarities"].items()}
+    found = {name: run["multiplying"] for name, run in results["similarities"].items() if "multiplying" in run}
     ordinary = found["dot"]["instructions"]
     rows = [["similarity", f"{found['dot']['board']}, instructions", "each term", "of dot's"]]
     for name, run in found.items():
