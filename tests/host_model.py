@@ -46,14 +46,16 @@ def plan_model(graph: Graph, *, has_multiplier: bool, streamed: bool = False, op
     return Model(graph, planned, arena, bytes(range(16)), not has_multiplier)
 
 
-def build_model(model: Model, directory: Path, *, compiler: str = "gcc", flags: tuple[str, ...] = ("-O2",)) -> Path:
-    """Write and compile a model; every warning is an error."""
-    for name, text in {**emit_model(model), "src/main.c": _MAIN}.items():
+def build_model(
+    model: Model, directory: Path, *, compiler: str = "gcc", flags: tuple[str, ...] = ("-O2",), main: str = _MAIN
+) -> Path:
+    """Write and compile a model around a program; every warning is an error."""
+    for name, text in {**emit_model(model), "src/main.c": main}.items():
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     assert headers(model)
-    program = directory / f"run{''.join(flags).replace('/', '')[:40]}"
+    program = directory / "run"
     runtime = resource_dir("runtime_c")
     sources = [directory / "src/model.c", directory / "src/main.c"]
     includes = [f"-I{directory / 'include'}", f"-I{runtime}"]
@@ -104,3 +106,47 @@ def run_model(program: Path, graph: Graph, codes: Array, number: int | None = No
     data = codes.astype(source.stored.dtype).tobytes()
     done = subprocess.run(command, input=data, capture_output=True, check=True, timeout=120)
     return np.frombuffer(done.stdout, dtype=result.stored.dtype).reshape(len(codes), *result.shape).astype(np.int64)
+
+
+_OBSERVER = """#include "model.h"
+#include "mcu_link.h"
+#include <stdio.h>
+
+static MCU_MODEL_INPUT_TYPE in[MCU_MODEL_INPUT_COUNT];
+static MCU_MODEL_OUTPUT_TYPE out[MCU_MODEL_OUTPUT_COUNT];
+
+void mcu_link_observe_layer(uint32_t layer, const void *data, uint32_t bytes)
+{
+    (void)layer;
+    fwrite(data, bytes, 1, stdout);
+}
+
+int main(void)
+{
+    return fread(in, sizeof in, 1, stdin) == 1 && MCU_MODEL_RUN(in, out) == 0 ? 0 : 1;
+}
+"""
+
+
+def build_observed(model: Model, directory: Path, *, flags: tuple[str, ...]) -> Path:
+    """Write and compile a model whose program writes every layer's output."""
+    return build_model(
+        model,
+        directory,
+        flags=("-DMCU_OBSERVE_LAYERS", f"-I{resource_dir('runtime_c') / 'firmware'}", *flags),
+        main=_OBSERVER,
+    )
+
+
+def run_observed(program: Path, graph: Graph, code: Array) -> list[Array]:
+    """Run one input (*input shape) and return the output of every layer, each (1, *shape)."""
+    data = code.astype(graph.input.stored.dtype).tobytes()
+    done = subprocess.run([program], input=data, capture_output=True, check=True, timeout=120).stdout
+    tensors = [graph.tensors[op.output] for op in graph.layers]
+    assert len(done) == sum(tensor.bytes for tensor in tensors)
+    outputs, start = [], 0
+    for tensor in tensors:
+        values = np.frombuffer(done, tensor.stored.dtype, tensor.size, start)
+        outputs.append(values.reshape(1, *tensor.shape).astype(np.int64))
+        start += tensor.bytes
+    return outputs

@@ -16,6 +16,7 @@ from mcucompile.ops import Add, Relu, Reshape
 from mcucompile.ops.window import Window
 from mcucompile.passes import simplify
 from mcucompile.plan import Limits, budget, plan_arena, select_kernels
+from mcucompile.plan.stream import can_stream
 from mcucompile.quantize import parse_weights, quantize
 
 BYTE = Format(8, False)
@@ -213,3 +214,19 @@ def test_the_cheapest_kernel_that_applies_is_taken(has_multiplier: bool) -> None
             chosen[optimize] = planned.kernel.name
     assert chosen["speed"] == "row code"
     assert chosen["size"] != "row code"
+
+
+def test_planes_are_read_whole() -> None:
+    """Their rows are not together: an output over the rows that were read would be over other planes."""
+    random = np.random.default_rng(5)
+    ops = (
+        Relu(name="r", inputs=("x",), output="r", source=SOURCE),
+        conv(random, "r", "c", 3, 4, Window((3, 3), before=(1, 1), after=(1, 1)), planar=True),
+        Relu(name="y", inputs=("c",), output="y", source=SOURCE),
+    )
+    real = build_graph("n", (Tensor("x", (1, 3, 6, 5)),), ("y",), ops, SOURCE)
+    graph = quantize(real, calibrate(real, None), parse_weights("int8", real), 2)
+    read, written = (plan_arena(graph).buffers[name] for name in ("r", "c"))
+    assert read.offset + read.size <= written.offset or written.offset + written.size <= read.offset
+    assert not can_stream(graph, 0, 1)
+    assert can_stream(graph, 1, 2)

@@ -135,6 +135,8 @@ class RowAccess:
         input_rows: of every input.
         state_bytes: if not 0, a row can also be summed up from one input row at a time, which none shares with
             another row; the sums take these bytes.
+        is_scattered: the bytes of an input row are not together, as in an image of planes: nothing can be laid over
+            the rows that were read, and they cannot be made row by row.
     """
 
     rows: int
@@ -143,6 +145,7 @@ class RowAccess:
     before: int = 0
     reach: int = 0
     state_bytes: int = 0
+    is_scattered: bool = False
 
     def first(self, row: int) -> int:
         """Return the first input row that is needed for an output row."""

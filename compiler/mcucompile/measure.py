@@ -37,6 +37,47 @@ class Measured:
     code_bytes: tuple[int, ...]
 
 
+def roomy_board(board: Board) -> Board:
+    """Return a board whose memories hold any model; its addresses are the board's."""
+    return replace(board, memory=replace(board.memory, flash_bytes=_MEMORY_BYTES, ram_bytes=_MEMORY_BYTES))
+
+
+def build_planned(
+    model: Model,
+    board: Board,
+    folder: Path,
+    *,
+    toolchain: str = "auto",
+    optimize: str = "2",
+    observe_layers: bool = True,
+) -> Path:
+    """Write the project of a model into an empty folder and build it, with all the stack that its kernels need.
+
+    Args:
+        model: planned for the board's core.
+        board: to build for.
+        folder: where the project is written.
+        toolchain, optimize, observe_layers: as of `build_firmware`.
+    Returns:
+        The path of the ELF.
+    Raises:
+        ToolError: it does not build.
+    """
+    scratch = max((planned.cost.stack_bytes for planned in model.layers), default=0)
+    runtime = resource_dir("runtime_c")
+    files = emit_model(model) | firmware_files(board, scratch + _STACK_BYTES)
+    files |= {f"include/{header}": (runtime / header).read_text(encoding="utf-8") for header in headers(model)}
+    write_files(folder, files)
+    return build_firmware(
+        folder,
+        board,
+        toolchain=toolchain,
+        no_multiply=model.no_multiply,
+        observe_layers=observe_layers,
+        optimize=optimize,
+    )
+
+
 def measure(model: Model, board: Board, codes: Array, *, toolchain: str = "auto", optimize: str = "2") -> Measured:
     """Build a model as it is planned, run it in unicorn and compare its results with the reference.
 
@@ -49,21 +90,11 @@ def measure(model: Model, board: Board, codes: Array, *, toolchain: str = "auto"
         ToolError: the board has no emulator, or a result differs from the reference.
     """
     graph = model.graph
-    roomy = replace(board, memory=replace(board.memory, flash_bytes=_MEMORY_BYTES, ram_bytes=_MEMORY_BYTES))
-    scratch = max((planned.cost.stack_bytes for planned in model.layers), default=0)
-    runtime = resource_dir("runtime_c")
-    files = emit_model(model) | firmware_files(roomy, scratch + _STACK_BYTES)
-    files |= {f"include/{header}": (runtime / header).read_text(encoding="utf-8") for header in headers(model)}
+    roomy = roomy_board(board)
     names = layer_names(graph)
     with tempfile.TemporaryDirectory() as folder:
-        write_files(Path(folder), files)
-        elf = build_firmware(
-            Path(folder),
-            roomy,
-            toolchain=toolchain,
-            no_multiply=model.no_multiply,
-            observe_layers=False,
-            optimize=optimize,
+        elf = build_planned(
+            model, roomy, Path(folder), toolchain=toolchain, optimize=optimize, observe_layers=False
         )
         image = load_image(elf)
         with open_unicorn(elf, roomy, no_multiply=model.no_multiply, layers=names) as link:

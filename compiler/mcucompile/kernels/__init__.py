@@ -49,6 +49,8 @@ _SUMS = (
     *DENSE_COLUMNS,
     *DENSE_ROWS,
 )
+# They compute no dot products, and recurrent layers nothing else.
+_OF_SIMILARITIES = (*(kernel for kernel in DENSE_TERMS if kernel.similarity != "dot"), *DENSE_TRIG, *DENSE_LANES)
 _TILES: tuple[tuple[str, TileSums], ...] = (
     ("absolute differences", AbsoluteDifferences()),
     ("dual multiply", DualMultiply(halfwords=False)),
@@ -75,6 +77,7 @@ KERNELS: tuple[Kernel, ...] = (
         RecurrentKernel(kernel.name, kind, f"kernels/{kind}.c.j2", kernel)
         for kind in ("lstm", "gru")
         for kernel in _SUMS
+        if kernel not in _OF_SIMILARITIES
     ),
     *(Tiles(name, kind, "kernels/tiles.c.j2", sums) for name, sums in _TILES for kind in ("dense", "conv")),
     *(PooledTiles(name, "pooled_conv", "kernels/pooled_tiles.c.j2", sums) for name, sums in _TILES),

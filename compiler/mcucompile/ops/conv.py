@@ -6,7 +6,7 @@ model's own layout is read without a transposition.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -125,7 +125,8 @@ class IntegerConv(Op):
         """One image: a window's rows."""
         n, *axes = shapes[0]
         height, width = (axes[1], axes[2]) if self.planar else (axes[0], axes[1])
-        return self.window.row_access(self, height, width) if n == 1 else None
+        access = self.window.row_access(self, height, width) if n == 1 else None
+        return replace(access, is_scattered=True) if access and self.planar else access
 
     def accumulator_bounds(self, *formats: Format) -> tuple[Int, Int]:
         """Return the smallest and largest accumulator of each output for any input, (n_out,) each."""

@@ -233,7 +233,7 @@ def _value_bits(lowering: Lowering, weight: Real, multiplier: int) -> int:
 def _channel_scales(lowering: Lowering, rounding: _Rounding, codebook: Codebook, format_: Format) -> tuple[Int, Real]:
     """Return codes and (n_out,) scales: each the one with the least error among those with an exact multiplier."""
     weight = rounding.layer.weight
-    candidates = _candidate_scales(lowering, rounding.layer, int(codebook.values.max()), format_)
+    candidates = _candidate_scales(lowering, rounding.layer, codebook, format_)
     # Neighbouring clips have the same exact scale: only steps to another one are tried.
     steps = np.cumsum(np.diff(candidates, axis=0, prepend=candidates[:1]) != 0, axis=0)
     best = np.full(len(weight), np.inf)
@@ -249,22 +249,34 @@ def _channel_scales(lowering: Lowering, rounding: _Rounding, codebook: Codebook,
     return codes, scales
 
 
-def _candidate_scales(lowering: Lowering, layer: LinearLayer, limit: int, format_: Format) -> Real:
+def _unclipped_scales(weight: Real, values: Int) -> Real:
+    """Return for each output the smallest scale at which no weight is beyond the values; a dead one's is of the others.
+
+    With a zero point there may be many values on one side of 0 and few, or none, on the other.
+    """
+    above, below = int(values.max()), -int(values.min())
+    # Two's complement has one more below, which is not used.
+    sides = ((weight.max(axis=1), above), (-weight.min(axis=1), above if below == above + 1 else below))
+    scales = np.stack([np.maximum(peak, 0) / limit for peak, limit in sides if limit > 0]).max(axis=0)
+    scales[scales == 0] = float(scales.max()) or 1.0 / max(above, below)
+    return np.asarray(scales)
+
+
+def _candidate_scales(lowering: Lowering, layer: LinearLayer, codebook: Codebook, format_: Format) -> Real:
     """Return (candidates, n_out) scales with an exact multiplier and, if there are any, sums that int32 holds."""
     source = lowering.formats[0]
     unit = format_.scale / source.scale
-    peak = np.abs(layer.weight).max(axis=1)
-    peak[peak == 0] = float(peak.max()) or 1.0
+    unclipped = _unclipped_scales(layer.weight, codebook.values)
     # A dead channel's weights are tiny beside its bias: a scale as tiny would make the bias, in its steps, too
     # large for int32, and no shift reaches the output's steps. What this rounds to 0 is far below a step.
     widest = 2 * max(lowering.multipliers) * np.abs(layer.bias) / (_LARGEST_BIAS * source.scale)
     least = np.maximum(widest, _LEAST_GAIN * unit)
-    candidates = _exact_scales(peak / limit * _CHANNEL_CLIPS[:, None], least, unit, lowering.multipliers)
+    candidates = _exact_scales(unclipped * _CHANNEL_CLIPS[:, None], least, unit, lowering.multipliers)
     possible = _fit_int32(lowering, layer, candidates, format_)
     if possible.all():
         return candidates
     # Sums of wide inputs: a power of two as multiplier leaves them most bits; then the weights get fewer.
-    coarse = _exact_scales(peak / limit * _COARSE_CLIPS[:, None], least, unit, (1,))
+    coarse = _exact_scales(unclipped * _COARSE_CLIPS[:, None], least, unit, (1,))
     candidates = np.concatenate([coarse, candidates])
     possible = np.concatenate([_fit_int32(lowering, layer, coarse, format_), possible])
     return np.where(possible, candidates, coarse[0])

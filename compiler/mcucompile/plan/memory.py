@@ -156,7 +156,7 @@ def _distance(graph: Graph, op: Op, name: str) -> int | None:
     if op.is_elementwise:
         return _aligned(max(target.bytes - source.bytes, 0)) if source.size == target.size else None
     access = op.row_access(*graph.shapes_of(op))
-    if access is None or source.bytes % access.input_rows or name in graph.inputs:
+    if access is None or access.is_scattered or source.bytes % access.input_rows or name in graph.inputs:
         return None
     written, read = target.bytes // access.rows, source.bytes // access.input_rows
     return _aligned(max((row + 1) * written - access.first(row) * read for row in range(access.rows)))

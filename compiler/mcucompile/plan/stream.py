@@ -99,9 +99,11 @@ class _Network:
 def can_stream(graph: Graph, first: int, last: int) -> bool:
     """Return whether layers first..last can run row by row: images through images, without views between."""
     ops = graph.layers[first : last + 1]
-    if any(op.row_access(*graph.shapes_of(op)) is None for op in ops):
-        return False
     made = {op.output for op in ops}
+    for op in ops:
+        access = op.row_access(*graph.shapes_of(op))
+        if access is None or (access.is_scattered and not made.isdisjoint(op.inputs)):
+            return False
     views = {op.output: op.inputs[0] for op in graph.ops if op.is_view}
     return not any(views.get(name) in made for op in ops for name in op.inputs)
 
