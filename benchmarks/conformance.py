@@ -25,7 +25,7 @@ import sys
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -116,15 +116,23 @@ def cases() -> dict[str, TestCase]:
     return found
 
 
-def run(name: str) -> Outcome:
-    """Try one test."""
+def compile_and_verify(path: Path, samples: Array) -> Compiled:
+    """Compile a model for the host and compare every layer of the C program with the reference."""
+    project = path.parent / "project"
+    compiled = compile_model(path, target="host", samples=samples, output=project)
+    _verify(project, samples)
+    return compiled
+
+
+def run(name: str, compile_one: Callable[[Path, Array], Compiled] = compile_and_verify) -> Outcome:
+    """Try one test; `compile_one` is given a model's file and samples."""
     case = cases()[name]
     operators = () if case.model is None else tuple(sorted({n.op_type for n in case.model.graph.node}))
     try:
         models = _models(case)
         with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tried = [_try(Path(scratch) / f"{name}_{i}", *model) for i, model in enumerate(models)]
+            tried = [_try(Path(scratch) / f"{name}_{i}", *model, compile_one) for i, model in enumerate(models)]
     except _OutsideError as outside:
         return Outcome(name, operators, f"outside: {outside}")
     except _WrongError as wrong:
@@ -200,7 +208,13 @@ def _with_one_input(model: onnx.ModelProto, inputs: Sequence[Array], index: int,
     return single
 
 
-def _try(directory: Path, model: onnx.ModelProto, given: Array, expected: Array) -> tuple[float, int]:
+def _try(
+    directory: Path,
+    model: onnx.ModelProto,
+    given: Array,
+    expected: Array,
+    compile_one: Callable[[Path, Array], Compiled],
+) -> tuple[float, int]:
     """Compile a model, compare it in float and in integers; return its error and its layers."""
     graph = graph_from_model(model)
     source, result = graph.input.format, graph.result.format
@@ -218,8 +232,7 @@ def _try(directory: Path, model: onnx.ModelProto, given: Array, expected: Array)
     path = directory / f"{directory.name}.onnx"
     onnx.save(model, path)
     samples = _samples(given)
-    compiled = compile_model(path, target="host", samples=samples, output=directory / "project")
-    _verify(directory / "project", samples)
+    compiled = compile_one(path, samples)
     if expected.dtype == bool or isinstance(compiled.graph.producer(compiled.graph.result.name), ArgMax):
         return _share_wrong(compiled, samples), len(compiled.layers)
     return _error(compiled, samples), len(compiled.layers)

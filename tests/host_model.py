@@ -123,7 +123,12 @@ void mcu_link_observe_layer(uint32_t layer, const void *data, uint32_t bytes)
 
 int main(void)
 {
-    return fread(in, sizeof in, 1, stdin) == 1 && MCU_MODEL_RUN(in, out) == 0 ? 0 : 1;
+    while (fread(in, sizeof in, 1, stdin) == 1) {
+        if (MCU_MODEL_RUN(in, out) != 0) {
+            return 1;
+        }
+    }
+    return 0;
 }
 """
 
@@ -138,15 +143,15 @@ def build_observed(model: Model, directory: Path, *, flags: tuple[str, ...]) -> 
     )
 
 
-def run_observed(program: Path, graph: Graph, code: Array) -> list[Array]:
-    """Run one input (*input shape) and return the output of every layer, each (1, *shape)."""
-    data = code.astype(graph.input.stored.dtype).tobytes()
+def run_observed(program: Path, graph: Graph, codes: Array) -> list[Array]:
+    """Run input codes (n, *input shape) and return the output of every layer, each (n, *shape)."""
+    data = codes.astype(graph.input.stored.dtype).tobytes()
     done = subprocess.run([program], input=data, capture_output=True, check=True, timeout=120).stdout
     tensors = [graph.tensors[op.output] for op in graph.layers]
-    assert len(done) == sum(tensor.bytes for tensor in tensors)
+    runs = np.frombuffer(done, np.uint8).reshape(len(codes), sum(tensor.bytes for tensor in tensors))
     outputs, start = [], 0
     for tensor in tensors:
-        values = np.frombuffer(done, tensor.stored.dtype, tensor.size, start)
-        outputs.append(values.reshape(1, *tensor.shape).astype(np.int64))
+        taken = np.ascontiguousarray(runs[:, start : start + tensor.bytes])
+        outputs.append(taken.view(tensor.stored.dtype).reshape(len(codes), *tensor.shape).astype(np.int64))
         start += tensor.bytes
     return outputs

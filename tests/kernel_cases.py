@@ -109,9 +109,7 @@ def exhaustive_graphs() -> Iterator[Graph]:
             window = Window((rows, columns), before=(1, 0), after=(0, 1))
             channels = 1 + (height + width + rows) % 3
             name = f"c{next(number)}"
-            yield weighted_graph(
-                (height, width), channels, 2, window, 1, next(kinds), signed=next(signs), name=name
-            )
+            yield weighted_graph((height, width), channels, 2, window, 1, next(kinds), signed=next(signs), name=name)
 
 
 def given_graphs(*, every: int = 1, first: int = 0) -> Iterator[Graph]:

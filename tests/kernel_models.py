@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from host_model import build_observed, run_observed
 from mcucompile.emit import Model
-from mcucompile.ir import Array, Graph
+from mcucompile.ir import Graph
 from mcucompile.kernels import KERNELS, Core, Layer
 from mcucompile.measure import build_planned, roomy_board
 from mcucompile.plan import PlannedLayer, layers_of, plan_arena
@@ -113,14 +113,10 @@ def wrong_on_board(
 def wrong_on_host(model: Model, folder: Path, *, flags: tuple[str, ...], random_inputs: int = 2) -> list[str]:
     """Build and run a model on the host; return the layers, with kernels, that differ from the reference."""
     program = build_observed(model, folder, flags=flags)
-    graph = model.graph
-    wrong: dict[str, None] = {}
-    for code in merged_inputs(random_inputs):
-        outputs = run_observed(program, graph, code)
-        expected = [output for op, output in graph.execute(code[None]) if not op.is_view]
-        same = [np.array_equal(a, b) for a, b in zip(outputs, expected, strict=True)]
-        wrong |= dict.fromkeys(_differing(model, same))
-    return list(wrong)
+    codes = merged_inputs(random_inputs)
+    outputs = run_observed(program, model.graph, codes)
+    expected = (output for op, output in model.graph.execute(codes) if not op.is_view)
+    return _differing(model, [np.array_equal(a, b) for a, b in zip(outputs, expected, strict=True)])
 
 
 def _differing(model: Model, same: Sequence[bool]) -> list[str]:

@@ -85,6 +85,4 @@ def _convert(name: str, format_: Format) -> Op:
     offset = low + np.arange(INPUT_BYTES) * 29 % 256 - 128
     ones = np.ones(INPUT_BYTES, np.int64)
     requantize = Requantization(257 * ones[:1], offset, 0 * ones[:1], low, high)
-    return IntegerAffine(
-        name=name, inputs=("x",), output=name, source=SOURCE, sign=ones, requantize=requantize, axis=1
-    )
+    return IntegerAffine(name=name, inputs=("x",), output=name, source=SOURCE, sign=ones, requantize=requantize, axis=1)

@@ -3,31 +3,32 @@
 This is what `mcucompile verify` does, over the same link; counts and proofs included.
 """
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 from graphs import GRAPHS
 from graphs_convolution import residual
+from kernel_cases import quantized
 from mcucompile.bench import bench_project
 from mcucompile.calibrate import calibrate
 from mcucompile.driver import compile_model
-from mcucompile.emit import Model, emit_model, headers, layer_names
+from mcucompile.emit import Model, layer_names
 from mcucompile.encodings import ENCODINGS
 from mcucompile.ir import Graph
 from mcucompile.kernels import Core
+from mcucompile.measure import build_planned, roomy_board
 from mcucompile.ops import activation_method
 from mcucompile.passes import simplify
 from mcucompile.plan import choose_streams, plan_arena, select_kernels
 from mcucompile.project import devices, load_project
-from mcucompile.quantize import Choice, parse_weights, quantize
-from mcucompile.resources import resource_dir
+from mcucompile.quantize import parse_weights, quantize
 from mcucompile.targets.boards import Board, list_boards
 from mcucompile.targets.elf import inspect_elf, prove
-from mcucompile.targets.firmware import DEFAULT_STACK_BYTES, firmware_files
-from mcucompile.targets.toolchain import build_firmware
 from mcucompile.targets.unicorn_emulator import open_unicorn
 from mcucompile.verify import verify_devices
+from merged_graphs import merged
 
 DIGITS = Path(__file__).resolve().parent.parent / "examples" / "digits"
 MODEL = DIGITS / "models" / "four_view_64_16_10.onnx"
@@ -61,24 +62,17 @@ def test_the_boards_are_all_there() -> None:
     assert len(COVERING) >= 17
 
 
-def _firmware(graph: Graph, board: Board, directory: Path, *, streamed: bool = False) -> Path:
-    """Build a test graph's firmware without a multiply and prove that: the fastest kernels that its memories hold."""
-    arena = plan_arena(graph, choose_streams(graph) if streamed else ())
-    assert bool(arena.streams) == streamed
+def _firmware(graph: Graph, board: Board, directory: Path) -> Path:
+    """Build a test graph's firmware row by row, without a multiply, and prove that: the fastest kernels that fit."""
+    arena = plan_arena(graph, choose_streams(graph))
+    assert arena.streams
     memory = board.memory
     tensors = arena.bytes + graph.input.bytes + graph.result.bytes
     room = max(memory.ram_bytes - tensors - FIRMWARE_RAM_BYTES, 0) // 2
     optimize = "size" if memory.flash_bytes < ROOMY_FLASH_BYTES else "speed"
     planned = select_kernels(graph, Core(has_multiplier=False, name=board.core), None, optimize, room)
     model = Model(graph, planned, arena, bytes(range(16)), no_multiply=True)
-    runtime = resource_dir("runtime_c")
-    files = {**emit_model(model), **firmware_files(board, stack_bytes=room + DEFAULT_STACK_BYTES)}
-    files |= {f"include/{header}": (runtime / header).read_text() for header in headers(model)}
-    for name, text in files.items():
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    elf = build_firmware(directory, board, no_multiply=True)
+    elf = build_planned(model, board, directory)
     prove(inspect_elf(elf, board.core), elf, no_multiply=True)
     return elf
 
@@ -100,49 +94,38 @@ def _verify(graph: Graph, board: Board, elf: Path) -> None:
     assert len(result.layers) == len(graph.layers) >= 1
 
 
-@pytest.mark.parametrize("name", COVERING)
 @pytest.mark.parametrize("core", CORES)
-def test_every_operator_on_every_core(core: str, name: str, tmp_path: Path) -> None:
-    random = np.random.default_rng(7)
-    real = simplify(GRAPHS[name](random))
-    shape = (64, *real.input.shape)
-    samples = random.integers(0, 256, shape).astype(np.uint8) if real.input.format else random.normal(0, 1, shape)
-    graph = quantize(real, calibrate(real, samples), parse_weights("int8", real), 2)
-    _verify(graph, CORES[core], _firmware(graph, CORES[core], tmp_path))
-
-
-@pytest.mark.parametrize("name", ["conv_same", "residual", "dense_softmax", "multiply", "average_pool"])
-@pytest.mark.parametrize("core", CORES)
-def test_activations_of_16_bits_on_every_core(core: str, name: str, tmp_path: Path) -> None:
-    random = np.random.default_rng(7)
-    real = simplify(GRAPHS[name](random))
-    calibration = calibrate(real, random.normal(0, 1, (64, *real.input.shape)))
-    graph = quantize(real, calibration, parse_weights("int8", real), 2, activations=Choice(16, {}))
-    assert any(tensor.stored.bits == 16 for tensor in graph.tensors.values())
-    _verify(graph, CORES[core], _firmware(graph, CORES[core], tmp_path))
+def test_every_operator_on_every_core(core: str, tmp_path: Path) -> None:
+    """All in one firmware: with activations of 8 bits and of 16, functions by table and by CORDIC."""
+    graphs = [quantized(name, "int8") for name in COVERING]
+    wide = ("conv_same", "residual", "dense_softmax", "multiply", "average_pool")
+    graphs += [quantized(name, "int8", bits=16) for name in wide]
+    assert all(any(tensor.stored.bits == 16 for tensor in graph.tensors.values()) for graph in graphs[-len(wide) :])
+    graphs += [quantized("lookup_functions", "int8", bits=bits, by_cordic=True) for bits in (8, 16)]
+    assert [activation_method(op) for graph in graphs[-2:] for op in graph.layers].count("cordic") == 12
+    graph, board = merged(graphs), roomy_board(CORES[core])
+    planned = select_kernels(graph, Core(has_multiplier=False, name=core), None, "speed")
+    model = Model(graph, planned, plan_arena(graph), bytes(range(16)), no_multiply=True)
+    elf = build_planned(model, board, tmp_path)
+    prove(inspect_elf(elf, core), elf, no_multiply=True)
+    _verify(graph, board, elf)
 
 
 @pytest.mark.parametrize("core", CORES)
 def test_layers_row_by_row_on_every_core(core: str, tmp_path: Path) -> None:
     real = simplify(residual(size=8, mean=4))
     graph = quantize(real, calibrate(real, None), parse_weights("int8", real), 2)
-    _verify(graph, CORES[core], _firmware(graph, CORES[core], tmp_path, streamed=True))
-
-
-@pytest.mark.parametrize("bits", [8, 16])
-@pytest.mark.parametrize("core", CORES)
-def test_functions_by_cordic_on_every_core(core: str, bits: int, tmp_path: Path) -> None:
-    random = np.random.default_rng(7)
-    real = simplify(GRAPHS["lookup_functions"](random))
-    calibration = calibrate(real, random.normal(0, 1, (64, *real.input.shape)))
-    weights = parse_weights("int8", real)
-    graph = quantize(real, calibration, weights, 2, activations=Choice(bits, {}), by_cordic=Choice(True, {}))
-    assert [activation_method(op) for op in graph.layers].count("cordic") == 6
     _verify(graph, CORES[core], _firmware(graph, CORES[core], tmp_path))
 
 
-@pytest.mark.parametrize("weights", ENCODINGS)
-@pytest.mark.parametrize("board", BOARDS)
+# Each board with two encodings, and each other encoding on one of them; tests/test_kernel_trust.py has more.
+ON_BOARDS = {
+    *((board, weights) for board in BOARDS for weights in ("int8", "dlq4")),
+    *zip(itertools.cycle(BOARDS), ENCODINGS),
+}
+
+
+@pytest.mark.parametrize(("board", "weights"), sorted(ON_BOARDS))
 def test_every_encoding_on_every_board_without_multiply(board: str, weights: str, tmp_path: Path) -> None:
     compiled = compile_model(
         MODEL,
@@ -165,8 +148,7 @@ def test_every_encoding_on_every_board_without_multiply(board: str, weights: str
     assert result.accuracy > 0.85
 
 
-@pytest.mark.parametrize("toolchain", ["gcc", "zig"])
-@pytest.mark.parametrize("no_multiply", [False, True])
+@pytest.mark.parametrize(("toolchain", "no_multiply"), [("gcc", True), ("zig", False)])
 @pytest.mark.parametrize("board", BOARDS)
 def test_both_emulators_give_the_same_bits_and_counts(
     board: str, no_multiply: bool, toolchain: str, tmp_path: Path

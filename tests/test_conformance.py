@@ -1,11 +1,17 @@
 """The node tests of the ONNX project that passed when they were last counted pass still."""
 
 import json
+from pathlib import Path
 from types import ModuleType
 
 import onnx
 import pytest
 from benchmark_scripts import BENCHMARKS, load_benchmark
+from host_model import plan_model
+from kernel_models import wrong_on_host
+from mcucompile.driver import Compiled, analyze_model
+from mcucompile.ir import Array, Graph
+from merged_graphs import merged
 
 _STORED = json.loads((BENCHMARKS / "results" / "conformance.json").read_text(encoding="utf-8"))
 _SHARDS = 16
@@ -32,10 +38,21 @@ def test_the_loader_finds_the_tests() -> None:
 
 
 @pytest.mark.parametrize("shard", range(_SHARDS))
-def test_what_passed_passes(shard: int) -> None:
+def test_what_passed_passes(shard: int, tmp_path: Path) -> None:
+    """The C of all models together is compared; benchmarks/conformance.py builds each as a user does."""
     conformance = _conformance()
+    graphs: list[Graph] = []
+
+    def analyze(path: Path, samples: Array) -> Compiled:
+        compiled = analyze_model(path, samples=samples)
+        graphs.append(compiled.graph)
+        return compiled
+
     # Every other one: benchmarks/conformance.py runs them all.
     names = [name for name in _STORED["tests"][shard :: 2 * _SHARDS] if name in conformance.cases()]
     assert names
-    outcomes = [conformance.run(name) for name in names]
+    outcomes = [conformance.run(name, analyze) for name in names]
     assert [f"{outcome.name}: {outcome.reason}" for outcome in outcomes if not outcome.passed] == []
+    assert len(graphs) >= len(names)
+    model = plan_model(merged(graphs), has_multiplier=True, optimize="balanced")
+    assert wrong_on_host(model, tmp_path, flags=("-O1",)) == []

@@ -17,17 +17,8 @@ from tile_firmware import build_tiles, check_layers, large_board
 from tile_models import DEPTHWISE, SUMS, tile_graph, tile_inputs, tile_model
 
 ALL_SUMS = (*SUMS, ("euclid", "bytes"), ("mfo", "bytes"))
-# Board, toolchain, level and which eighth of all combinations: each core, tool chain and level once.
-BUILDS = (
-    ("nucleo-f401re", "gcc", "2", 0),
-    ("nucleo-f401re", "zig", "s", 1),
-    ("hifive1", "gcc", "2", 2),
-    ("hifive1", "zig", "3", 3),
-    ("microbit", "gcc", "s", 4),
-    ("microbit", "zig", "2", 5),
-    ("ch32v003", "gcc", "2", 6),
-    ("ch32v003", "zig", "1", 7),
-)
+# One board without a multiplier, whose firmware is proven; tests/test_kernel_trust.py has every kernel on every core.
+BUILDS = (("nucleo-f401re", "zig", "s", 1), ("ch32v003", "gcc", "2", 6))
 
 
 def _sums(has_multiplier: bool) -> tuple[tuple[str, str], ...]:
@@ -35,8 +26,7 @@ def _sums(has_multiplier: bool) -> tuple[tuple[str, str], ...]:
     return tuple(pair for pair in ALL_SUMS if has_multiplier or pair != ("dot", "halfwords"))
 
 
-@pytest.mark.parametrize(("x", "part"), [("uint8", 0), ("int8", 1), ("int8", 4), ("int16", 0)])
-@pytest.mark.parametrize("has_multiplier", [True, False])
+@pytest.mark.parametrize(("x", "part", "has_multiplier"), [("uint8", 0, True), ("int8", 4, False), ("int16", 0, True)])
 def test_layers_on_the_host(x: str, part: int, has_multiplier: bool, tmp_path: Path) -> None:
     """The last layer's bits, and no access out of bounds in any, under sanitizers."""
     sums = _sums(has_multiplier)
@@ -63,9 +53,7 @@ def test_every_layer_on_the_core(name: str, toolchain: str, level: str, part: in
 WORD_SUMS = (("adder", "bytes"), ("adder", "far"), ("binary", "bytes"), ("ternary", "signs"))
 
 
-@pytest.mark.parametrize(
-    ("x", "toolchain", "level"), [("uint8", "gcc", "2"), ("int8", "zig", "s"), ("int8", "gcc", "3"), ("int8", "", "")]
-)
+@pytest.mark.parametrize(("x", "toolchain", "level"), [("uint8", "gcc", "2"), ("int8", "zig", "s"), ("int8", "", "")])
 def test_words_of_four_channels(x: str, toolchain: str, level: str, tmp_path: Path) -> None:
     """Every layer's bits on the core; on the host, without tool chain, the last one's under sanitizers."""
     board = large_board("nucleo-f401re")

@@ -77,7 +77,9 @@ def test_every_kernel_has_its_turns() -> None:
     applicable = _applicable()
     on_host = set().union(*(kernels_in(_found(core)) for core in HOST_CORES))
     everywhere = set(range(len(KERNELS)))
-    unused = [(KERNELS[kernel].name, KERNELS[kernel].kind) for kernel in everywhere - on_host.union(*applicable.values())]
+    unused = [
+        (KERNELS[kernel].name, KERNELS[kernel].kind) for kernel in everywhere - on_host.union(*applicable.values())
+    ]
     assert unused == []
     assert len(KERNELS) >= 146
     assert min(map(len, applicable.values())) >= 85

@@ -6,16 +6,20 @@ import numpy as np
 import pytest
 from graphs import GRAPHS
 from host_model import SANITIZERS, build_model, plan_model, run_model
+from kernel_models import wrong_on_host
 from mcucompile import reference
 from mcucompile.calibrate import as_codes, calibrate
 from mcucompile.encodings import ENCODINGS
 from mcucompile.ir import Array, Graph
-from mcucompile.kernels import KERNELS, Core
+from mcucompile.kernels import KERNELS
 from mcucompile.ops import ArgMax
 from mcucompile.passes import simplify
 from mcucompile.quantize import parse_activations, parse_weights, quantize
+from merged_graphs import merged
 
 _SEED = 20240501
+# Graphs in one program, to be fast, but not all.
+_PARTS = 4
 
 
 def _quantized(name: str, weights: str, *, signed_input: bool = False) -> tuple[Graph, Graph, Array]:
@@ -45,39 +49,44 @@ def test_the_tables_are_complete() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("has_multiplier", [True, False])
-@pytest.mark.parametrize("weights", ENCODINGS)
-def test_every_encoding_and_kernel(weights: str, has_multiplier: bool, tmp_path: Path) -> None:
-    for name in ("dense_relu_dense", "dense_signed_middle", "dense_rows", "conv_same", "conv_groups"):
-        for signed_input in (False, True):
-            _, integers, codes = _quantized(name, weights, signed_input=signed_input)
-            model = plan_model(integers, has_multiplier=has_multiplier)
-            program = build_model(model, tmp_path / f"{name}{signed_input}")
-            assert np.array_equal(run_model(program, integers, codes), integers.run(codes)), name
+def _wrong(graphs: list[Graph], folder: Path, flags: tuple[str, ...], *, has_multiplier: bool) -> list[str]:
+    """Return the layers whose C is not the reference, of all graphs in one program."""
+    assert graphs
+    model = plan_model(merged(graphs), has_multiplier=has_multiplier)
+    return wrong_on_host(model, folder, flags=flags, random_inputs=60)
 
 
 @pytest.mark.parametrize("has_multiplier", [True, False])
-@pytest.mark.parametrize("weights", ["int8", "int4", "log4", "dlq4"])
-@pytest.mark.parametrize("name", ["dense_signed_middle", "dense_relu_dense", "conv_same", "conv_depthwise"])
-def test_every_kernel_of_sums_takes_16_bits(name: str, weights: str, has_multiplier: bool, tmp_path: Path) -> None:
-    random = np.random.default_rng(_SEED)
-    real = simplify(GRAPHS[name](random))
-    samples = random.normal(0, 1, (60, *real.input.shape))
-    integers = quantize(
-        real, calibrate(real, samples), parse_weights(weights, real), 2, activations=parse_activations("int16", real)
-    )
-    codes = random.integers(integers.input.stored.minimum, integers.input.stored.maximum, (60, *real.input.shape))
-    program = build_model(plan_model(integers, has_multiplier=has_multiplier), tmp_path, flags=("-O1", *SANITIZERS))
-    assert {tensor.stored.bits for tensor in integers.tensors.values()} == {8, 16, 32}
-    assert np.array_equal(run_model(program, integers, codes), integers.run(codes))
+@pytest.mark.parametrize("signed_input", [True, False])
+def test_every_encoding_and_kernel(signed_input: bool, has_multiplier: bool, tmp_path: Path) -> None:
+    graphs = [
+        _quantized(name, weights, signed_input=signed_input)[1]
+        for name in ("dense_relu_dense", "dense_signed_middle", "dense_rows", "conv_same", "conv_groups")
+        for weights in ENCODINGS
+    ]
+    assert _wrong(graphs, tmp_path, ("-O1",), has_multiplier=has_multiplier) == []
 
 
 @pytest.mark.parametrize("has_multiplier", [True, False])
-@pytest.mark.parametrize("name", GRAPHS)
-def test_every_operator_under_sanitizers(name: str, has_multiplier: bool, tmp_path: Path) -> None:
-    _, integers, codes = _quantized(name, "int8", signed_input=True)
-    program = build_model(plan_model(integers, has_multiplier=has_multiplier), tmp_path, flags=("-O1", *SANITIZERS))
-    assert np.array_equal(run_model(program, integers, codes), integers.run(codes))
+def test_every_kernel_of_sums_takes_16_bits(has_multiplier: bool, tmp_path: Path) -> None:
+    graphs = []
+    for name in ("dense_signed_middle", "dense_relu_dense", "conv_same", "conv_depthwise"):
+        for weights in ("int8", "int4", "log4", "dlq4"):
+            random = np.random.default_rng(_SEED)
+            real = simplify(GRAPHS[name](random))
+            calibration = calibrate(real, random.normal(0, 1, (60, *real.input.shape)))
+            activations = parse_activations("int16", real)
+            graphs.append(quantize(real, calibration, parse_weights(weights, real), 2, activations=activations))
+            assert {tensor.stored.bits for tensor in graphs[-1].tensors.values()} == {8, 16, 32}
+    assert _wrong(graphs, tmp_path, ("-O0", *SANITIZERS), has_multiplier=has_multiplier) == []
+
+
+@pytest.mark.parametrize("has_multiplier", [True, False])
+@pytest.mark.parametrize("part", range(_PARTS))
+def test_every_operator_under_sanitizers(part: int, has_multiplier: bool, tmp_path: Path) -> None:
+    names = list(GRAPHS)[part::_PARTS]
+    graphs = [_quantized(name, "int8", signed_input=True)[1] for name in names]
+    assert _wrong(graphs, tmp_path, ("-O0", *SANITIZERS), has_multiplier=has_multiplier) == []
 
 
 @pytest.mark.parametrize(("compiler", "level"), [("gcc", "-O3"), ("gcc", "-Os"), ("clang", "-O2"), ("clang", "-Os")])
@@ -88,15 +97,6 @@ def test_every_compiler(compiler: str, level: str, tmp_path: Path) -> None:
             plan_model(integers, has_multiplier=False), tmp_path / name, compiler=compiler, flags=(level,)
         )
         assert np.array_equal(run_model(program, integers, codes), integers.run(codes)), name
-
-
-@pytest.mark.parametrize("name", GRAPHS)
-def test_every_applicable_kernel_gives_the_same_bits(name: str) -> None:
-    """The planner's choice must not matter; what each kernel emits is compared above, what it refuses here."""
-    for weights in ("int8", "log4", "dlq4"):
-        _, integers, _ = _quantized(name, weights)
-        for layer in plan_model(integers, has_multiplier=False).layers:
-            assert layer.kernel.refusal(layer.layer, Core(has_multiplier=False)) is None
 
 
 @pytest.mark.parametrize("name", GRAPHS)

@@ -4,27 +4,22 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from graphs_similarities import SIMILARITY_GRAPHS
-from host_model import SANITIZERS, build_model, run_model
 from mcucompile.calibrate import calibrate
-from mcucompile.emit import Model
 from mcucompile.errors import QuantizationError, UnsupportedError, UserError
 from mcucompile.ir import Format, Graph, Op, Source, Tensor, build_graph
-from mcucompile.kernels import KERNELS, Core, Layer
+from mcucompile.kernels import Core
 from mcucompile.numerics import Int, Real
 from mcucompile.ops import Add, Affine, AveragePool, Dense, IntegerDense, Lookup, Reshape
 from mcucompile.ops.formula import Step, X
 from mcucompile.ops.similar import sum_bounds
 from mcucompile.ops.window import Window
 from mcucompile.passes import simplify
-from mcucompile.plan import parse_kernels, plan_arena, select_kernels
+from mcucompile.plan import parse_kernels, select_kernels
 from mcucompile.quantize import parse_activations, parse_weights, quantize
 from mcucompile.similarities import SIMILARITIES
-from test_parity import _quantized
 
 SOURCE = Source("model.onnx", "layer", "Layer")
 
@@ -97,51 +92,6 @@ def test_bounds_are_reached_and_never_left(name: str, format_: Format) -> None:
     alone = [[FORMULAS[name](int(x), int(w)) for x in codes] for w in values.reshape(-1)]
     ends = np.array([[min(one), max(one)] for one in alone]).reshape(2, 4, 2).sum(axis=1)
     assert np.abs(np.stack([low, high], axis=1) - ends).max() <= 4 * TOLERANCE.get(name, 0)
-
-
-def _applicable(graph: Graph, core: Core) -> dict[str, list[str]]:
-    """Return the kernels that apply to each layer with a similarity."""
-    planned = select_kernels(graph, core)
-    return {
-        step.layer.op.name: [k.name for k in KERNELS if k.kind == step.layer.op.kind and _applies(k, step.layer, core)]
-        for step in planned
-        if step.layer.op.kind in ("dense", "conv")
-    }
-
-
-def _applies(kernel: object, layer: Layer, core: Core) -> bool:
-    return kernel.refusal(layer, core) is None  # type: ignore[attr-defined, no-any-return]
-
-
-@pytest.mark.parametrize(
-    ("name", "weights"),
-    [
-        (name, weights)
-        for name in SIMILARITY_GRAPHS
-        for weights in ("int8", "int4", "dlq4", "log4")
-        if weights == "int8" or name.startswith("similar_dense")
-    ],
-)
-def test_every_kernel_gives_the_same_bits(name: str, weights: str, tmp_path: Path) -> None:
-    _, integers, codes = _quantized(name, weights)
-    expected = integers.run(codes)
-    seen: set[str] = set()
-    for core in (Core(has_multiplier=True), Core(has_multiplier=False)):
-        applicable = _applicable(integers, core)
-        for kernel in sorted({kernel for kernels in applicable.values() for kernel in kernels} - seen):
-            seen.add(kernel)
-            chosen = {layer: kernel for layer, kernels in applicable.items() if kernel in kernels}
-            model = Model(
-                integers,
-                select_kernels(integers, core, chosen),
-                plan_arena(integers),
-                bytes(16),
-                not core.has_multiplier,
-            )
-            assert {step.kernel.name for step in model.layers if step.layer.op.name in chosen} == {kernel}
-            program = build_model(model, tmp_path / kernel, flags=("-O1", *SANITIZERS))
-            assert np.array_equal(run_model(program, integers, codes), expected), kernel
-    assert seen
 
 
 def _graph(*ops: Op, format_: Format | None = None) -> Graph:

@@ -32,24 +32,14 @@ BOARD = load_board("nucleo-f401re")
 INPUTS = ("uint8", "int8", "int16")
 ALL_SUMS = (*SUMS, *SQUARES)
 
-# Each build has every eighth combination of sums and sizes; together they have each at least once.
+# Each build has every eighth combination of sums and sizes; tests/test_kernel_trust.py has every level.
 BUILDS = (
-    ("uint8", "gcc", "1", 0),
-    ("uint8", "gcc", "3", 1),
-    ("uint8", "gcc", "s", 2),
+    ("uint8", "gcc", "2", 5),
     ("uint8", "zig", "2", 3),
     ("uint8", "zig", "s", 4),
-    ("uint8", "gcc", "2", 5),
-    ("uint8", "zig", "1", 6),
-    ("uint8", "zig", "3", 7),
-    ("int8", "gcc", "1", 7),
-    ("int8", "gcc", "3", 6),
-    ("int8", "gcc", "s", 5),
-    ("int8", "zig", "2", 4),
-    ("int8", "zig", "s", 3),
     ("int8", "gcc", "2", 2),
+    ("int8", "gcc", "3", 6),
     ("int8", "zig", "1", 1),
-    ("int8", "zig", "3", 0),
     ("int16", "gcc", "2", 0),
     ("int16", "zig", "s", 1),
 )
