@@ -76,13 +76,14 @@ class ConvPlanes(Kernel):
     table_bytes: int
 
     def refusal(self, layer: Layer, core: Core) -> str | None:  # noqa: ARG002 - every core has the loops
-        """Refuse groups, planar and wide inputs, similarities without products, and wide requantizations."""
+        """Refuse groups, planar and wide inputs, similarities without products, zeros, and wide requantizations."""
         op = conv_of(layer)
         layout = row_layout(op.window, layer.output_shape[2])
         one_group = 4 * layout.row_words * _ENTRIES * op.window.size[0]
         reasons = {
             "computes dot, ternary and euclid only": op.similarity not in _SIMILARITIES,
             **lane_refusals(layer),
+            "has no weight but 0": not op.weights.values.any(),
             "the table of four channels is too large": one_group > min(self.table_bytes, LARGEST_LANE),
         }
         return next((reason for reason, refuses in reasons.items() if refuses), None)
