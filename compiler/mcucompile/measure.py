@@ -93,9 +93,7 @@ def measure(model: Model, board: Board, codes: Array, *, toolchain: str = "auto"
     roomy = roomy_board(board)
     names = layer_names(graph)
     with tempfile.TemporaryDirectory() as folder:
-        elf = build_planned(
-            model, roomy, Path(folder), toolchain=toolchain, optimize=optimize, observe_layers=False
-        )
+        elf = build_planned(model, roomy, Path(folder), toolchain=toolchain, optimize=optimize, observe_layers=False)
         image = load_image(elf)
         with open_unicorn(elf, roomy, no_multiply=model.no_multiply, layers=names) as link:
             counts = []
