@@ -10,8 +10,9 @@ from graphs import GRAPHS
 from graphs_recurrent import recurrent
 from mcucompile.calibrate import calibrate
 from mcucompile.encodings import ENCODINGS
-from mcucompile.ir import Array, Graph, Source, Tensor, build_graph
-from mcucompile.ops import Gru, Lstm, Recurrent
+from mcucompile.ir import Array, Format, Graph, Source, Tensor, build_graph
+from mcucompile.numerics import Requantization
+from mcucompile.ops import Gru, IntegerAffine, Lstm, Recurrent
 from mcucompile.ops.window import Window
 from mcucompile.passes import simplify
 from mcucompile.quantize import Choice, parse_weights, quantize
@@ -132,8 +133,30 @@ def operator_graphs() -> Iterator[Graph]:
         yield quantized(name, "int8")
     for name in ("conv_same", "conv_depthwise", "residual", "dense_softmax", "multiply", "average_pool"):
         yield quantized(name, "int4", bits=16)
+    yield from scale_graphs()
     for name, bits, by_cordic in itertools.product(("lookup_functions",), (8, 16), (False, True)):
         yield quantized(name, "int8", bits=bits, by_cordic=by_cordic)
+
+
+def scale_graphs() -> Iterator[Graph]:
+    """Yield bytes times one factor, at sizes of whole words and others, to either sign."""
+    for size, (multiplier, shift, signed) in itertools.product(
+        (1, 7, 64), ((1, 1, True), (3, 2, False), (5, 3, False))
+    ):
+        limits = (-128, 127) if signed else (0, 255)
+        factors = (np.array([value], dtype=np.int64) for value in (multiplier, 2, shift))
+        op = IntegerAffine(
+            name="y",
+            inputs=("x",),
+            output="y",
+            source=_SOURCE,
+            sign=np.ones(1, np.int64),
+            requantize=Requantization(*factors, *limits),
+            axis=1,
+        )
+        built = build_graph(f"scale_{size}_{multiplier}", (Tensor("x", (1, size)),), ("y",), (op,), _SOURCE)
+        formats = {"x": Format(8, False), "y": Format(8, signed)}
+        yield built.replaced(tensors={name: replace(t, format=formats[name]) for name, t in built.tensors.items()})
 
 
 def recurrent_graphs() -> Iterator[Graph]:
