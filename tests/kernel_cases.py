@@ -11,12 +11,14 @@ from graphs_recurrent import recurrent
 from mcucompile.calibrate import calibrate
 from mcucompile.encodings import ENCODINGS
 from mcucompile.ir import Array, Format, Graph, Source, Tensor, build_graph
+from mcucompile.kernels import Core
 from mcucompile.numerics import Requantization
 from mcucompile.ops import Gru, IntegerAffine, Lstm, Recurrent
 from mcucompile.ops.window import Window
 from mcucompile.passes import simplify
+from mcucompile.plan import pool_convolutions
 from mcucompile.quantize import Choice, parse_weights, quantize
-from tile_models import SUMS, pool_graph, tile_graph
+from tile_models import SQUARES, SUMS, pool_graph, pooled_graph, tile_graph
 
 SAME = Window((3, 3), before=(1, 1), after=(1, 1))
 # Images: height and width, channels of a group, outputs, window, groups; without a window rows, inputs, outputs.
@@ -125,6 +127,9 @@ def given_graphs(*, every: int = 1, first: int = 0) -> Iterator[Graph]:
             graph = tile_graph(x, every=every, first=first, sums=sums, depthwise=depthwise)
             yield from _parts(graph)
         yield from _parts(pool_graph(x))
+        for core in (Core(True, "cortex-m4"), Core(True, "rv32imac"), Core(False, "rv32imac")):
+            graph = pooled_graph(x, every=max(every // 4, 1), first=first, sums=(*SUMS, *SQUARES))
+            yield from _parts(pool_convolutions(graph, core))
 
 
 def operator_graphs() -> Iterator[Graph]:
