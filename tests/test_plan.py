@@ -230,3 +230,31 @@ def test_planes_are_read_whole() -> None:
     assert read.offset + read.size <= written.offset or written.offset + written.size <= read.offset
     assert not can_stream(graph, 0, 1)
     assert can_stream(graph, 1, 2)
+
+
+def test_kernels_fit_the_flash_and_lose_little_time() -> None:
+    """Against every combination of kernels: at most the least flash, or what is asked for; near the least time."""
+    graph = _quantized("dense_relu_dense")
+    core = Core(has_multiplier=False)
+    fastest = select_kernels(graph, core, optimize="speed")
+    candidates = [
+        [
+            kernel.cost(planned.layer, core)
+            for kernel in KERNELS
+            if kernel.kind == "dense" and not kernel.refusal(planned.layer, core)
+        ]
+        for planned in fastest
+    ]
+    combinations = [
+        (sum(c.flash_bytes for c in each), sum(c.time for c in each)) for each in itertools.product(*candidates)
+    ]
+    least = min(flash for flash, _ in combinations)
+    most = sum(planned.cost.flash_bytes for planned in fastest)
+    assert least < most
+    times = []
+    for room in range(least - 1, most + 1):
+        planned = select_kernels(graph, core, optimize="speed", flash_bytes=room)
+        assert sum(each.cost.flash_bytes for each in planned) <= max(room, least)
+        times.append(sum(each.cost.time for each in planned))
+        assert times[-1] <= 1.1 * min(time for flash, time in combinations if flash <= max(room, least))
+    assert times[-1] == sum(planned.cost.time for planned in fastest) < times[0]

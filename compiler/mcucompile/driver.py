@@ -49,7 +49,7 @@ _KEPT_SAMPLES = 16
 _HASH_BYTES = 16
 # Firmware around a model, for estimates without a build: link, start-up and port; their variables; their
 # stack; and C code of a layer. tests/test_driver.py holds them against real builds.
-_FIRMWARE_FLASH, _FIRMWARE_RAM, _FIRMWARE_STACK, _LAYER_CODE = 2600, 260, 200, 250
+_FIRMWARE_FLASH, _FIRMWARE_RAM, _FIRMWARE_STACK, _LAYER_CODE = 2600, 110, 200, 250
 # Counters of a layer that runs row by row.
 _STREAMED_LAYER_STACK = 12
 
@@ -329,30 +329,39 @@ def _pooled(quantized: Quantized, board: Board, options: Options) -> Quantized:
 
 
 def _plans(quantized: Quantized, board: Board, options: Options) -> Iterator[Compiled]:
-    """Yield plans in the order in which they are wanted: whole, row by row; then both with the smallest kernels."""
+    """Yield plans in the order in which they are wanted: whole, row by row; with smaller and the smallest kernels."""
     arena = plan_arena(quantized.graph)
-    tried: list[Kernel] = []
-    for wanted in (options, replace(options, optimize="size")):
-        whole = _plan(quantized, board, wanted, arena)
+    tried: list[list[Kernel]] = []
+    # Flash is known when it is built: the second attempt is for estimates that were too low.
+    for wanted, flash in ((options, 1.0), (options, 0.9), (replace(options, optimize="size"), 1.0)):
+        whole = _plan(quantized, board, wanted, arena, flash)
         kernels = [planned.kernel for planned in whole.layers]
-        if kernels == tried:
-            return
-        tried = kernels
-        if options.streaming != "always":
-            yield whole
-        if options.streaming == "always" or whole.budget.is_short_of_ram:
+        if kernels in tried:
+            continue
+        tried.append(kernels)
+        plans = [whole] if options.streaming != "always" else []
+        if plans == [] or whole.budget.is_short_of_ram or wanted.optimize == "speed":
             streamed = _streamed(whole, options)
             if streamed is not whole or options.streaming == "always":
-                yield _plan(quantized, board, wanted, streamed.arena)
+                plans.append(_plan(quantized, board, wanted, streamed.arena, flash))
+        # Beside a smaller arena there is room for kernels that are faster and take more of the stack.
+        yield from sorted(plans, key=_time) if not whole.budget.is_short_of_ram else plans
 
 
-def _plan(quantized: Quantized, board: Board, options: Options, arena: Arena) -> Compiled:
-    """Choose kernels whose scratch the RAM has room for beside the arena."""
+def _time(planned: Compiled) -> int:
+    return sum(each.cost.time for each in planned.layers)
+
+
+def _plan(quantized: Quantized, board: Board, options: Options, arena: Arena, flash: float) -> Compiled:
+    """Choose kernels whose scratch the RAM has room for beside the arena, and that fit a share of the flash."""
     graph = quantized.graph
     core = core_of(board, no_multiply=options.no_multiply)
-    ram_bytes = board.memory.ram_bytes
-    room = ram_bytes - _static_ram(graph, arena) - _FIRMWARE_STACK - _streamed_stack(arena) if ram_bytes else None
-    layers = select_kernels(graph, core, parse_kernels(options.kernels, graph), options.optimize, room)
+    limits = _limits(board)
+    ram = limits.ram_bytes
+    stack = ram - _static_ram(graph, arena) - _FIRMWARE_STACK - _streamed_stack(arena) if ram else None
+    kernels = parse_kernels(options.kernels, graph)
+    data = round(flash * limits.flash_bytes) - _code_bytes(graph) if limits.flash_bytes else None
+    layers = select_kernels(graph, core, kernels, options.optimize, stack, data)
     return Compiled(
         directory=None,
         board=board,
@@ -381,9 +390,13 @@ def _streamed(compiled: Compiled, options: Options) -> Compiled:
 
 def _estimate(graph: Graph, layers: tuple[PlannedLayer, ...], arena: Arena, board: Board) -> Budget:
     data = sum(planned.cost.flash_bytes for planned in layers)
-    flash = data + _LAYER_CODE * len(layers) + _FIRMWARE_FLASH
+    flash = data + _code_bytes(graph)
     stack = _FIRMWARE_STACK + max(planned.cost.stack_bytes for planned in layers) + _streamed_stack(arena)
     return budget(graph, layers, arena, _limits(board), (flash, _static_ram(graph, arena), stack))
+
+
+def _code_bytes(graph: Graph) -> int:
+    return _LAYER_CODE * len(graph.layers) + _FIRMWARE_FLASH
 
 
 def _static_ram(graph: Graph, arena: Arena) -> int:

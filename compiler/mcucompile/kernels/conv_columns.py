@@ -122,7 +122,7 @@ class ConvColumns(Kernel):
         return Cost(
             round(images * out_rows * layout.segments * (layout.words * pair + packed)),
             round(self.line_bytes * (lines + 3 * n_out)) + self._finish_bytes(requantize, n_out),
-            self._scratch(layer) + 4 * n_out * len(plan.parts) + 64,
+            self._scratch(layer) + 4 * n_out * len(plan.parts) + 16,
         )
 
     def context(self, layer: Layer) -> Context:

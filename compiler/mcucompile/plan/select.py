@@ -4,7 +4,7 @@ What is cheap: few cycles for speed, little memory for size. The balance between
 that is twice as large has to be more than twice as fast.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mcucompile.errors import UnsupportedError, UserError
@@ -13,6 +13,8 @@ from mcucompile.kernels import KERNELS, Core, Cost, Kernel, Layer
 
 # Flash that is not worth counting: the code of most kernels.
 _FEW_BYTES = 2048
+# Plans of different size that are looked at, when kernels must fit.
+_FRONT = 1024
 
 _PRICES: dict[str, Callable[[Cost], tuple[int, ...]]] = {
     "speed": lambda cost: (cost.time, cost.flash_bytes),
@@ -54,6 +56,7 @@ def select_kernels(
     chosen: Mapping[str, str] | None = None,
     optimize: str = "balanced",
     stack_bytes: int | None = None,
+    flash_bytes: int | None = None,
 ) -> tuple[PlannedLayer, ...]:
     """Return a kernel for each layer of an integer graph, by estimated cost.
 
@@ -63,11 +66,12 @@ def select_kernels(
         chosen: names of kernels that layers must have, by layer.
         optimize: "speed", "size" or "balanced".
         stack_bytes: kernels with more scratch on the stack are not taken; the one with the least is, if all have more.
+        flash_bytes: what weights, tables and code of all layers may take; if they cannot, they take the least.
     Raises:
         UnsupportedError: no kernel applies to a layer, or the chosen one does not; the message gives each
             kernel's reason.
     """
-    planned = []
+    choices = []
     for layer in layers_of(graph):
         name = (chosen or {}).get(layer.op.name)
         candidates = candidates_of(layer, core)
@@ -76,8 +80,28 @@ def select_kernels(
             raise _unusable(layer, core, str(name), candidates)
         roomy = [each for each in wanted if stack_bytes is None or each.cost.stack_bytes <= stack_bytes]
         least = min(wanted, key=lambda each: (each.cost.stack_bytes, each.cost.instructions))
-        planned.append(min(roomy or [least], key=lambda each: price(each.cost, optimize)))
-    return tuple(planned)
+        choices.append(sorted(roomy or [least], key=lambda each: price(each.cost, optimize)))
+    planned = tuple(of_layer[0] for of_layer in choices)
+    fits = flash_bytes is None or sum(each.cost.flash_bytes for each in planned) <= flash_bytes
+    return planned if fits or flash_bytes is None else _fitted(choices, flash_bytes)
+
+
+def _fitted(choices: Sequence[Sequence[PlannedLayer]], flash_bytes: int) -> tuple[PlannedLayer, ...]:
+    """Return the fastest kernels that fit, or the smallest: by the front of what is smaller or faster than the rest."""
+    front: list[tuple[int, int, tuple[PlannedLayer, ...]]] = [(0, 0, ())]
+    step = max(flash_bytes // _FRONT, 1)
+    for of_layer in choices:
+        grown = [
+            (flash + each.cost.flash_bytes, time + each.cost.time, (*chosen, each))
+            for flash, time, chosen in front
+            for each in of_layer
+        ]
+        front = []
+        for flash, time, chosen in sorted(grown, key=lambda plan: plan[:2]):
+            # Of plans of nearly one size the smallest is kept, so that there are not too many.
+            if not front or (flash <= flash_bytes and time < front[-1][1] and flash // step > front[-1][0] // step):
+                front.append((flash, time, chosen))
+    return front[-1][2]
 
 
 def layers_of(graph: Graph) -> tuple[Layer, ...]:
