@@ -45,7 +45,7 @@ tables: $(VENV)/.test
 	$(BIN)/python benchmarks/multiplication_free.py
 	$(BIN)/python benchmarks/kernels.py
 	$(BIN)/python benchmarks/multiplication_free.py --network resnet8
-	$(BIN)/python benchmarks/sparse_digits.py
+	$(BIN)/python benchmarks/shift_digits.py
 	$(BIN)/python benchmarks/tables.py
 
 $(VENV)/bin/python:

@@ -191,6 +191,7 @@ def activation_methods_table(results: Results) -> str:
         flash = [f"{run['flash_bytes']:,}" for run in (table, cordic)]
         counts = [f"{run['instructions_per_value']:.0f}" for run in (table, cordic)]
         rows.append([", ".join(table["functions"]), table["activations"], *flash, *counts])
+    return markdown(rows)
 
 
 def similarities_table(results: Results) -> str:
@@ -229,14 +230,14 @@ def _similarity_costs(found: Results, further: Mapping[str, Mapping[str, str]] =
     return markdown(rows)
 
 
-def sparse_digits_table(results: Results) -> str:
-    """MNIST on the CH32V003: the sparse network beside BitNetMCU's."""
-    found = results["sparse_digits"]
+def shift_digits_table(results: Results) -> str:
+    """MNIST on the CH32V003: the network of shifts beside BitNetMCU's."""
+    found = results["shift_digits"]
     rows = [["network", "accuracy", "instructions", "flash", "RAM", "mismatches"]]
     rows += [[f"BitNetMCU {name}", accuracy, count, flash, "", ""] for name, accuracy, count, flash in BIT_NET_MCU]
     differing = sum(found[board]["mismatches"] for board in ("host", "ch32v003"))
     sizes = [f"{found[key]:,}" for key in ("instructions", "flash_bytes", "ram_bytes")]
-    rows.append([f"`sparse_digits`, {found['weights']:,} weights", f"{found['accuracy']:.2f}", *sizes, str(differing)])
+    rows.append([f"`shift_digits`, {found['weights']:,} weights", f"{found['accuracy']:.2f}", *sizes, str(differing)])
     return markdown(rows)
 
 
@@ -299,7 +300,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "exactness": exactness_table,
     "real_networks": real_networks_table,
     "activation_methods": activation_methods_table,
-    "sparse_digits": sparse_digits_table,
+    "shift_digits": shift_digits_table,
     "quantized_models": quantized_models_table,
     "memory": memory_table,
     "resnet8": resnet8_table,
@@ -349,7 +350,7 @@ def load_results() -> Results:
         "similarities": "multiplication_free",
         "residual_similarities": "multiplication_free_resnet8",
         "claims": "multiplication_free_claims",
-        "sparse_digits": "sparse_digits",
+        "shift_digits": "shift_digits",
         "kernels": "kernels",
         "resnet8_speed": "resnet8_speed",
     }

@@ -29,7 +29,6 @@ class Strength:
     bend: float
 
 
-STRONG = Strength(math.radians(12), 0.12, 0.15, 1.6, 0.7)
 LIGHT = Strength(math.radians(8), 0.08, 0.1, 1.0, 0.5)
 
 
@@ -60,7 +59,7 @@ def varied(images: Tensor, strength: Strength, generator: torch.Generator) -> Te
     )[:, 0]
 
 
-def pooled(images: Tensor) -> Tensor:
-    """Return means of 2x2 pixels as bytes, as the device rounds them: (n, 28, 28), 0..255 -> (n, 196) uint8."""
+def halved(images: Tensor) -> Tensor:
+    """Return means of 2x2 pixels as bytes, halves rounded up: (n, 28, 28), 0..255 -> (n, 1, 14, 14) uint8."""
     means = functional.avg_pool2d(images[:, None].float(), 2)
-    return (means + 0.5).floor().to(torch.uint8).flatten(1)
+    return (means + 0.5).floor().to(torch.uint8)
