@@ -51,6 +51,7 @@ SUMS = (
     ("euclid", "int8"),
     ("mfo", "int8"),
     ("trig", "int8"),
+    ("trig", "int4"),
 )
 # Hundreds of instructions for each weight: one shape says enough.
 SLOW = "cordic"

@@ -7,9 +7,10 @@ import pytest
 from emulated_layers import edge_codes, large, layer_graph, model_of, run_emulated
 from host_model import SANITIZERS, build_models, run_model
 from mcucompile.emit import Model
-from mcucompile.ir import Graph
+from mcucompile.ir import Array, Graph
 from mcucompile.kernels import KERNELS, Core
-from mcucompile.kernels.conv_levels import ConvLevels, _levels, _runs
+from mcucompile.kernels.conv_levels import ConvLevels, _folded, _levels
+from mcucompile.kernels.lane_streams import ADD, ADD_END, SKIP, STORE_END
 from mcucompile.ops import IntegerConv
 from mcucompile.ops.window import Window
 from mcucompile.plan import choose_streams, plan_arena, select_kernels
@@ -100,30 +101,60 @@ def test_the_loops_of_every_core(board: str, toolchain: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("table_bytes", [2048, 32768])
 def test_no_lane_overflows_and_sums_are_the_similarities(table_bytes: int) -> None:
     """Tokens, followed with the smallest and the largest entries; and the whole sum, from its definition."""
-    parted = 0
-    for case in LEAVES_A_LANE:
-        graph = _graph(case)
-        layer = select_kernels(graph, _core("host"), {"y": "levels"})[-1].layer
+    parted = subtracted = 0
+    for case in range(len(SHAPES)):
+        layer = select_kernels(_graph(case), _core("host"), {"y": "levels"})[-1].layer
         kernel = next(k for k in KERNELS if isinstance(k, ConvLevels) and k.table_bytes == table_bytes and k.rolls)
-        plan, levels = kernel._plan(layer), _levels(layer)
+        plan = kernel._plan(layer)
         assert isinstance(layer.op, IntegerConv)
-        n_out = len(layer.op.weights.codes)
-        largest = np.zeros((n_out, plan.parts), dtype=np.int64)
-        for tokens, part in zip(_runs(layer, plan), plan.run_parts, strict=True):
-            rest = iter(tokens)
-            for output in range(n_out):
-                places = [next(rest) // 4 // plan.layout.row_words for _ in range(next(rest))]
-                largest[output, part] += levels.entries.max(axis=1)[np.array(places, int) % len(levels.entries)].sum()
-        assert largest.max() <= 65535
-        assert largest.sum(axis=1).max() > 65535
-        parted += plan.parts > 1
         codes = layer.op.weights.codes
+        ends = np.zeros((2, len(codes), len(plan.parts)), dtype=np.int64)
+        for tokens in plan.tokens():
+            for output in range(len(codes)):
+                _follow(tokens, plan.levels.entries.max(axis=1), plan.layout.row_words, ends[:, output])
+            assert not tokens
+        # Each part was begun once, and holds all that is added and subtracted.
+        bias = np.array([part.bias for part in plan.parts])
+        assert (ends[0] <= bias).all()
+        assert (ends[1] + bias <= 65535).all()
+        reach = plan.levels.signed_reach(codes)
+        assert np.array_equal(ends[1].sum(axis=1) - ends[0].sum(axis=1), reach.sum(axis=1))
+        parted += len(plan.parts) > 1
+        subtracted += bool(ends[0].any())
         for x in (layer.formats[0].minimum, 1, layer.formats[0].maximum):
-            entries = np.where(levels.row_of_code < 0, 0, levels.entries[levels.row_of_code, x % 256])
-            found = (entries + levels.constants)[codes].sum(axis=1)
-            term = SIMILARITIES[layer.op.similarity].term
-            assert np.array_equal(found, [sum(int(term(x, int(w))) for w in row) for row in layer.op.weights.values])
-    assert parted == len(LEAVES_A_LANE)
+            for levels in (_levels(layer), plan.levels):
+                entries = np.where(
+                    levels.row_of_code < 0, 0, levels.signs * levels.entries[levels.row_of_code, x % 256]
+                )
+                found = (entries + levels.constants)[codes].sum(axis=1)
+                term = SIMILARITIES[layer.op.similarity].term
+                assert np.array_equal(
+                    found, [sum(int(term(x, int(w))) for w in row) for row in layer.op.weights.values]
+                )
+    assert parted >= len(LEAVES_A_LANE)
+    assert subtracted >= 2
+
+
+def _follow(tokens: list[int], largest: Array, row_words: int, parts: Array) -> None:
+    """Remove an output's tokens, and add to its parts what they subtract and add at most. parts: (2, parts)."""
+    part = 0
+    now = np.zeros(2, dtype=np.int64)
+    while True:
+        token = tokens.pop(0)
+        assert token not in (64,)
+        if token < 64:
+            for _ in range(token // 8 or 8):
+                now[1] += largest[tokens.pop(0) // 4 // row_words % len(largest)]
+        elif token == 72:
+            now = now[::-1].copy()
+        elif token == SKIP:
+            part += 1
+        else:
+            assert token in (ADD, ADD_END) or not parts[:, part].any()
+            parts[:, part] += now
+            part, now = part + 1, 0 * now
+        if token in (STORE_END, ADD_END):
+            return
 
 
 def test_levels_that_differ_by_a_constant_share_a_row() -> None:
@@ -134,10 +165,16 @@ def test_levels_that_differ_by_a_constant_share_a_row() -> None:
     assert isinstance(layer.op, IntegerConv)
     positive = {max(int(w), 0) for w in layer.op.weights.values.flat}
     assert len(_levels(layer).entries) == len(positive) < len(set(layer.op.weights.values.flat))
+    # |x - 0| and |x - 255| have a constant sum.
+    assert len(_folded(_levels(layer)).entries) == len(positive) - 1
     # Nothing is added for a weight of 0 where its similarity is 0.
     graph = layer_graph(weight / 7, "int4", similarity="minconv", image=(2, 2), window=Window((1, 1)))
     layer = select_kernels(graph, _core("host"), {"y": "levels"})[-1].layer
     assert len(_levels(layer).entries) == 6
+    # What a weight adds the opposite one subtracts.
+    folded = _folded(_levels(layer))
+    assert len(folded.entries) == len({abs(int(w)) for w in layer.op.weights.values.flat if w})
+    assert sorted(set(folded.signs.tolist())) == [-1, 1]
 
 
 def test_it_refuses_what_lanes_cannot_hold() -> None:
@@ -145,16 +182,19 @@ def test_it_refuses_what_lanes_cannot_hold() -> None:
     random = np.random.default_rng(5)
     cases = {
         "weights have too many values": ((2, 3, 3, 40), "int8", "dot"),
-        "needs 1 to 16 levels": ((2, 3, 3, 9), "int8", "minconv"),
-        "similarities or the table of a channel are too large": ((2, 1, 5, 4), "int4", "euclid"),
+        "needs 1 to 16 levels, a table of one channel, and sums in 32 parts": ((2, 3, 3, 9), "int8", "minconv"),
+        # What is constant needs no row.
+        "needs 1 to 16 levels, a table of one channel, and sums in 32 parts.": ((2, 1, 1, 3), "int8", "ternary"),
     }
     for reason, (shape, weights, similarity) in cases.items():
         weight = random.uniform(-1, 1, shape)
         if similarity == "minconv":
-            weight = np.linspace(-1, 1, 20)[random.integers(0, 20, shape)]
+            weight = np.linspace(-1, 1, 40)[random.integers(0, 40, shape)]
+        if similarity == "ternary":
+            weight = np.zeros(shape)
         window = Window(shape[1:3], before=(0, shape[2] // 2), after=(0, shape[2] // 2))
         graph = layer_graph(weight, weights, similarity=similarity, image=(3, 4), window=window)
-        assert kernel.refusal(select_kernels(graph, _core("host"))[-1].layer, _core("host")) == reason
+        assert kernel.refusal(select_kernels(graph, _core("host"))[-1].layer, _core("host")) == reason.rstrip(".")
 
 
 @pytest.mark.parametrize("streamed", [True, False])

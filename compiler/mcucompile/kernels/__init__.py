@@ -6,6 +6,7 @@ Kernels of one operator kind compete on cost; all give the same bits. The plain 
 from mcucompile.kernels.absolute_differences import AbsoluteDifferences
 from mcucompile.kernels.affine_words import AFFINE_WORDS
 from mcucompile.kernels.block_multiply import BlockMultiply
+from mcucompile.kernels.conv_buckets import CONV_BUCKETS
 from mcucompile.kernels.conv_columns import CONV_COLUMNS
 from mcucompile.kernels.conv_levels import CONV_LEVELS
 from mcucompile.kernels.conv_patches import ConvPatches
@@ -70,6 +71,7 @@ KERNELS: tuple[Kernel, ...] = (
     ),
     *CONV_COLUMNS,
     *CONV_PLANES,
+    *CONV_BUCKETS,
     *CONV_LEVELS,
     *DEPTHWISE,
     DEPTHWISE_WORDS,

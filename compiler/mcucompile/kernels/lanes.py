@@ -7,9 +7,12 @@ the taps that are a whole number of strides apart share words in this way, and e
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from mcucompile.kernels.conv_patches import conv_of, row_context
 from mcucompile.kernels.dsp import with_constant
 from mcucompile.kernels.kernel import Context, Core, Layer
+from mcucompile.kernels.lane_streams import StreamCount
 from mcucompile.kernels.requantize import RequantizeCode, requantize_code
 from mcucompile.numerics import Int
 from mcucompile.ops.window import Window
@@ -17,8 +20,6 @@ from mcucompile.ops.window import Window
 LARGEST_LANE = 65535
 # The lengths of rows that the runtime adds.
 _ROW_WORDS = (8, 4)
-# Parts of a sum that stay in registers.
-_KEPT_PARTS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,11 @@ class RowLayout:
         """All words of a row."""
         return sum(phase.words for phase in self.phases)
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether 8 words are added, not 4."""
+        return self.words == max(_ROW_WORDS)
+
 
 def row_layout(window: Window, columns: int) -> RowLayout:
     """Return the layout with which a row of so many outputs takes the fewest additions."""
@@ -80,41 +86,71 @@ def layout_of(window: Window, columns: int, words: int) -> RowLayout:
 
 @dataclass(frozen=True, slots=True)
 class LaneCost:
-    """Instructions of the runtime's loops on a core.
+    """Instructions of the runtime's loops on a core, for 4 and for 8 words.
 
     Attributes:
-        rows: of one table row of 4 and of 8 words.
-        runs: around the rows of one run of them, of 4 and of 8 words.
-        finish: of one output, for each part of its sum, and beside.
-        spilled: of one output, for each part beyond the eight that registers keep.
+        row, eight, rest: of one table row, of a jump to eight of them, and to fewer.
+        double, negate: of all words.
+        store, add, skip: of an end of a sum behind which another one begins.
+        run: of a call, the end of its last sum included.
+        part: of one output to combine a part of its sum, and to shift what is above.
+        finish: of one output beside.
     """
 
-    rows: tuple[float, float]
-    runs: tuple[int, int]
-    finish: tuple[float, float]
-    spilled: float = 0
+    row: tuple[float, float]
+    eight: float
+    rest: float
+    double: tuple[int, int]
+    negate: tuple[int, int]
+    store: tuple[int, int]
+    add: tuple[int, int]
+    skip: tuple[int, int]
+    run: tuple[int, int]
+    part: tuple[float, float]
+    finish: float
 
-    def added(self, layout: RowLayout, tokens: int, runs: int) -> float:
-        """Return what it takes to add so many table rows in so many runs."""
-        wide = layout.words == max(_ROW_WORDS)
-        return tokens * self.rows[wide] + runs * self.runs[wide]
+    def streamed(self, layout: RowLayout, count: StreamCount) -> float:
+        """Return what it takes to follow the tokens of sums, without their ends."""
+        wide = layout.is_wide
+        found = count.rows * self.row[wide] + count.eights * self.eight + count.rests * self.rest
+        return found + count.doubles * self.double[wide] + count.negates * self.negate[wide]
 
-    def finished(self, layout: RowLayout, n_out: int, parts: int, requantize: RequantizeCode) -> float:
+    def finished(
+        self, layout: RowLayout, n_out: int, parts: tuple["LanePart", ...], requantize: RequantizeCode
+    ) -> float:
         """Return what it takes to make the codes of a segment from the parts of its sums."""
-        per_part, beside = self.finish
+        of_part, of_shift = self.part
         # Digits from a table are shifted by what is looked up.
         digits = 0 if requantize.is_uniform else requantize.digit_count
-        beside += 4 * digits + self.spilled * max(parts - _KEPT_PARTS, 0)
-        return n_out * 2 * layout.words * (per_part * parts + beside)
+        shifts = len({part.shift for part in parts})
+        each = of_part * len(parts) + of_shift * shifts + 4 * digits + self.finish
+        return n_out * 2 * layout.words * each
 
 
 @dataclass(frozen=True, slots=True)
-class HornerStep:
-    """sum = (sum << shift) + parts `plus` - parts `minus`."""
+class LanePart:
+    """A part of a sum, which counts 2**shift.
+
+    Attributes:
+        shift: as above.
+        bias: what is added to a lane so that none is negative.
+    """
 
     shift: int
-    plus: tuple[int, ...]
-    minus: tuple[int, ...]
+    bias: int = 0
+
+
+def lane_part(coefficients: Int, shift: int, span: int) -> LanePart | None:
+    """Return the part of a sum that products with 0 <= x <= span make, None if they leave a lane.
+
+    Args:
+        coefficients: (n_out, ...) what each x is multiplied by.
+        shift: the part counts 2**shift.
+        span: the largest x.
+    """
+    by_output = coefficients.reshape(len(coefficients), -1)
+    below, above = (span * int(np.maximum(c, 0).sum(axis=1).max()) for c in (-by_output, by_output))
+    return LanePart(shift, below) if below + above <= LARGEST_LANE else None
 
 
 def lane_refusals(layer: Layer) -> dict[str, bool]:
@@ -156,13 +192,74 @@ def lane_context(layer: Layer, layout: RowLayout) -> Context:
     }
 
 
-def lane_requantization(layer: Layer, constant: Int) -> RequantizeCode:
-    """Return the requantization of sums that lack a constant each. constant: (n_out,)."""
-    return requantize_code(with_constant(conv_of(layer).requantize, constant), layer.output_format)
+def part_context(parts: tuple[LanePart, ...]) -> Context:
+    """Return how the template combines parts: the highest first, each shifts those above it."""
+    order = sorted(range(len(parts)), key=lambda k: -parts[k].shift)
+    above = [parts[order[0]].shift, *(parts[k].shift for k in order)]
+    return {
+        "parts": len(parts),
+        "part_steps": tuple((k, above[i] - parts[k].shift, parts[k].bias) for i, k in enumerate(order)),
+        "last_shift": parts[order[-1]].shift,
+    }
+
+
+def lane_requantization(layer: Layer, constant: Int, parts: tuple[LanePart, ...]) -> RequantizeCode:
+    """Return the requantization of sums of parts that lack a constant each. constant: (n_out,)."""
+    biases = sum(part.bias << part.shift for part in parts)
+    return requantize_code(with_constant(conv_of(layer).requantize, constant - biases), layer.output_format)
 
 
 _COSTS = {
-    "rv32imac": LaneCost(rows=(10.5, 18.5), runs=(50, 62), finish=(3.6, 11.0)),
-    "cortex-m0": LaneCost(rows=(8.6, 13.7), runs=(70, 90), finish=(4.5, 18.0), spilled=3.0),
-    "cortex-m4": LaneCost(rows=(8.6, 13.4), runs=(60, 76), finish=(3.0, 10.0)),
+    "rv32ec": LaneCost(
+        row=(10.0, 18.0),
+        eight=4.0,
+        rest=7.5,
+        double=(10, 14),
+        negate=(10, 14),
+        store=(18, 26),
+        add=(27, 43),
+        skip=(14, 18),
+        run=(36, 48),
+        part=(3.6, 0.6),
+        finish=11.1,
+    ),
+    "rv32imac": LaneCost(
+        row=(10.0, 18.0),
+        eight=4.0,
+        rest=7.5,
+        double=(10, 14),
+        negate=(10, 14),
+        store=(18, 26),
+        add=(27, 43),
+        skip=(14, 18),
+        run=(36, 48),
+        part=(3.2, 1.1),
+        finish=7.8,
+    ),
+    "cortex-m0": LaneCost(
+        row=(8.0, 13.0),
+        eight=4.2,
+        rest=5.5,
+        double=(11, 15),
+        negate=(13, 25),
+        store=(19, 31),
+        add=(25, 41),
+        skip=(16, 20),
+        run=(40, 52),
+        part=(4.0, 1.2),
+        finish=11.3,
+    ),
+    "cortex-m4": LaneCost(
+        row=(8.0, 13.0),
+        eight=4.2,
+        rest=5.5,
+        double=(11, 15),
+        negate=(13, 25),
+        store=(19, 31),
+        add=(25, 41),
+        skip=(16, 20),
+        run=(40, 52),
+        part=(2.9, 0.2),
+        finish=4.0,
+    ),
 }
