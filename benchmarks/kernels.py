@@ -17,7 +17,7 @@ import click
 import numpy as np
 from mcucompile.calibrate import calibrate
 from mcucompile.emit import Model
-from mcucompile.ir import Graph, Source, Tensor, build_graph
+from mcucompile.ir import Array, Graph, Source, Tensor, build_graph
 from mcucompile.kernels import KERNELS, Core
 from mcucompile.measure import measure
 from mcucompile.ops import Conv, Dense
@@ -38,7 +38,10 @@ SHAPES: dict[str, tuple[Window | None, tuple[int, ...], int, int]] = {
     "conv 3x3 16x16x32->32": (SAME, (1, 16, 16, 32), 32, 1),
     "conv 1x1 16x16x32->32": (Window((1, 1)), (1, 16, 16, 32), 32, 1),
     "depthwise 3x3 16x16x32": (SAME, (1, 16, 16, 32), 32, 32),
+    "fc 64->16, half zeros": (None, (1, 64), 16, 1),
 }
+# Of a shape's input: the share of codes that are 0, in samples and where instructions are counted.
+ZEROS = {"fc 64->16, half zeros": 0.5}
 # Similarity, weights.
 SUMS = (
     *(("dot", weights) for weights in ("int8", "int4", "log3", "log4", "dlq3", "dlq4")),
@@ -55,6 +58,9 @@ SUMS = (
 )
 # Hundreds of instructions for each weight: one shape says enough.
 SLOW = "cordic"
+# Sums and kernels for which zeros matter.
+SKIPPABLE = {("dot", "log3"), ("dot", "log4"), ("ternary", "int8")}
+SKIPPING = ("column code", "skipping column code")
 # For these sums, dense layers and depthwise convolutions say what a large convolution takes.
 SMALL_ONLY = {
     ("dot", "log3"),
@@ -83,7 +89,14 @@ def layer_graph(shape: str, similarity: str, weights: str) -> Graph:
     real = simplify(build_graph("net", (Tensor("x", size),), ("y",), (op,), SOURCE))
     ends = {"binary": (-1, 1), "trig": (0, 1.5)}.get(similarity, (0, 1))
     samples = random.uniform(*ends, (8, *size)).astype(np.float32)
+    samples = with_zeros(samples, shape)
     return quantize(real, calibrate(real, samples), parse_weights(weights, real), 2)
+
+
+def with_zeros(values: Array, shape: str) -> Array:
+    """Return inputs of a shape with the zeros that it has."""
+    order = np.random.default_rng(22).permutation(values.size).reshape(values.shape)
+    return np.where(order < ZEROS.get(shape, 0) * values.size, 0, values).astype(values.dtype)
 
 
 def applicable(graph: Graph, core: Core) -> tuple[str, ...]:
@@ -93,13 +106,14 @@ def applicable(graph: Graph, core: Core) -> tuple[str, ...]:
     return tuple(dict.fromkeys(kernel.name for kernel in kernels))
 
 
-def count(graph: Graph, board: Board, kernel: str, toolchain: str) -> dict[str, Any]:
-    """Build, run and compare one layer; return what it takes."""
+def count(graph: Graph, board: Board, kernel: str, toolchain: str, shape: str = "") -> dict[str, Any]:
+    """Build, run and compare one layer; return what it takes. shape: its key in SHAPES, if the input has zeros."""
     core = Core(board.has_multiplier, board.core)
     planned = select_kernels(graph, core, {"y": kernel})
     model = Model(graph, planned, plan_arena(graph), bytes(16), no_multiply=not board.has_multiplier)
     source, step = graph.input.stored, planned[-1]
     code = np.random.default_rng(21).integers(source.minimum, source.maximum + 1, (1, *graph.input.shape))
+    code = with_zeros(code, shape)
     measured = measure(model, board, code, toolchain=toolchain)
     operations = step.layer.op.operations(*step.layer.shapes)
     return {
@@ -125,12 +139,16 @@ def rows(only: str, cores: tuple[str, ...], toolchain: str) -> Iterator[dict[str
             for similarity, weights in SUMS:
                 if shape.startswith("conv") and (similarity, weights) in SMALL_ONLY:
                     continue
+                if shape in ZEROS and (similarity, weights) not in SKIPPABLE:
+                    continue
                 graph = layer_graph(shape, similarity, weights)
                 for kernel in applicable(graph, Core(board.has_multiplier, board.core)):
+                    if shape in ZEROS and kernel not in SKIPPING:
+                        continue
                     label = f"{shape} {similarity} {weights} {kernel}"
                     if only in label and (kernel != SLOW or shape == "fc 64->16"):
                         row = {"layer": shape, "similarity": similarity, "weights": weights}
-                        yield row | count(graph, board, kernel, toolchain)
+                        yield row | count(graph, board, kernel, toolchain, shape)
 
 
 def merged(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:

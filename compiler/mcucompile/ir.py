@@ -99,11 +99,18 @@ class Format:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A named value in a graph. While the graph is one of reals, format is None unless the model gives it."""
+    """A named value in a graph.
+
+    Attributes:
+        format: None while the graph is one of reals, unless the model gives it.
+        zeros: the share of codes that are 0 on the samples, 0 where nothing is known. What is fast may depend on it,
+            results do not.
+    """
 
     name: str
     shape: Shape
     format: Format | None = None
+    zeros: float = 0.0
 
     @property
     def size(self) -> int:

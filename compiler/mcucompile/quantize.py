@@ -150,8 +150,22 @@ def quantize(
             )
         ops.append(lowered.op)
         formats[op.output] = lowered.format
-    tensors = {name: replace(graph.tensors[name], format=format_) for name, format_ in formats.items()}
+    tensors = {
+        name: replace(graph.tensors[name], format=format_, zeros=_zeros(calibration, name, format_))
+        for name, format_ in formats.items()
+    }
     return check_accumulators(graph.replaced(ops=tuple(ops), tensors=tensors))
+
+
+def _zeros(calibration: Calibration, name: str, format_: Format) -> float:
+    """Return the share of a tensor's values that become the code 0, in hundredths."""
+    if calibration.guessed:
+        return 0.0
+    values = calibration.values[name]
+    are_zero = values < (0.5 - format_.zero_point) * format_.scale
+    if format_.minimum < 0:
+        are_zero &= values > (-0.5 - format_.zero_point) * format_.scale
+    return round(float(are_zero.mean()), 2)
 
 
 def _is_shared(rule: ScaleRule | None) -> bool:

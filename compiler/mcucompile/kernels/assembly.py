@@ -142,3 +142,7 @@ class Assembly:
     def zero(self, target: str) -> tuple[str, ...]:
         """Return target = 0."""
         return (f"movs %[{target}], #0",) if self.is_arm else (f"li %[{target}], 0",)
+
+    def skip_zero(self, source: str) -> tuple[str, ...]:
+        """Jump to the next label 1 if source is 0."""
+        return (f"cmp %[{source}], #0", "beq 1f") if self.is_arm else (f"beqz %[{source}], 1f",)

@@ -42,6 +42,8 @@ class Block:
         code: for the template.
         lines: instructions.
         pointers: first element of x that each pointer points at.
+        labels: lines that are no instructions.
+        skipped: instructions that an x of 0 leaves out, of all x together.
     """
 
     first: int
@@ -51,6 +53,8 @@ class Block:
     code: object
     lines: tuple[str, ...]
     pointers: tuple[int, ...] = (0,)
+    labels: int = 0
+    skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +84,14 @@ class DenseCode(Kernel):
         return f"{count} weights would make too much code" if count > MAX_WEIGHTS else None
 
     def cost(self, layer: Layer, core: Core) -> Cost:  # noqa: ARG002 - it is for one core
-        """Count the instructions."""
+        """Count the instructions. Each x is expected to be 0 as often as the input's codes are."""
         sums = sums_of(layer)
-        lines = sum(len(block.lines) + sum(block.negated) for block in self.blocks(sums))
+        blocks = list(self.blocks(sums))
+        lines = sum(len(block.lines) - block.labels + sum(block.negated) for block in blocks)
+        left_out = expected_zeros(layer) * sum(block.skipped for block in blocks)
         requantize = sum(code.literal_instructions_on(self.assembly.core) for code in requantize_each(sums))
         size = self.line_bytes * lines + REQUANTIZE_BYTES * requantize
-        return Cost(sums.rows * (lines + requantize), round(size), SAVED_BYTES)
+        return Cost(round(sums.rows * (lines + requantize - left_out)), round(size), SAVED_BYTES)
 
     def context(self, layer: Layer) -> Context:
         """Return the blocks."""
@@ -105,6 +111,11 @@ class DenseCode(Kernel):
     @abstractmethod
     def blocks(self, sums: Sums) -> Iterable[Block]:
         """Return the code of one row."""
+
+
+def expected_zeros(layer: Layer) -> float:
+    """Return the expected share of zeros among the codes of a layer's first input."""
+    return layer.zeros[0] if layer.zeros else 0.0
 
 
 def factors(sums: Sums) -> Int:

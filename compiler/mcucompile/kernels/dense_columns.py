@@ -1,19 +1,25 @@
 """Dense layer with power-of-two weights as code, by columns: one addition or subtraction for each weight.
 
 x is loaded once for the outputs whose sums are in registers, and shifted in place from one exponent to the next.
+
+Behind a ReLU, and in images, many x are 0: a comparison and a branch leave all of the column out. That is worth its
+cost if the samples show enough zeros.
 """
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mcucompile.kernels.assembly import Assembly
 from mcucompile.kernels.dense import Sums, sums_of
-from mcucompile.kernels.dense_code import Block, DenseCode, Step, factors
+from mcucompile.kernels.dense_code import Block, DenseCode, Step, expected_zeros, factors
 from mcucompile.kernels.kernel import Core, Layer
 from mcucompile.numerics import Int, canonical_signed_digits
+
+# Below this share of zeros among x, it takes longer to look for them.
+_FEWEST_ZEROS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +36,18 @@ class DenseColumns(DenseCode):
 
     Attributes:
         high: how many more sums are in registers that Thumb can only add to.
+        skips: whether the column of an x that is 0 is left out.
     """
 
     high: int
+    skips: bool
 
     def refusal(self, layer: Layer, core: Core) -> str | None:
         """Refuse weights that are no powers of two."""
         # A class with slots is made twice, and `super()` without arguments knows the first.
         reason = DenseCode.refusal(self, layer, core)
+        if reason is None and self.skips and expected_zeros(layer) < _FEWEST_ZEROS:
+            return "expects few zeros"
         magnitudes = np.abs(factors(sums_of(layer)))
         return reason or ("needs power-of-two weights" if (magnitudes & (magnitudes - 1)).any() else None)
 
@@ -55,21 +65,38 @@ class DenseColumns(DenseCode):
         high, negated = places_of(weights, self.sums)
         signed = np.where(np.array(negated)[:, None], -weights, weights)
         columns = tuple(column for i in range(weights.shape[1]) if (column := column_of(start + i, signed[:, i])).steps)
-        return Block(first, len(weights), negated, high, columns, tuple(self._lines(columns, high, sums)))
+        lines = tuple(self._lines(columns, high, sums))
+        block = Block(first, len(weights), negated, high, columns, lines)
+        if not self.skips:
+            return block
+        skipped = sum(sum(1 for _ in column_lines(self.assembly, column, high, set())) for column in columns)
+        return replace(block, labels=len(columns), skipped=skipped)
 
     def _lines(self, columns: tuple[Column, ...], high: tuple[bool, ...], sums: Sums) -> Iterator[str]:
         assembly, format_ = self.assembly, sums.input
         place = 0
         unused = set(range(len(high)))
+        if self.skips:
+            yield from self._zeros(unused)
+            unused = set()
         for column in columns:
             while column.input - place >= assembly.reach(format_):
                 yield from assembly.move_pointer("x_0", assembly.reach(format_) * format_.item_bytes)
                 place += assembly.reach(format_)
             yield from assembly.load("v", "x_0", column.input - place, format_)
+            if self.skips:
+                yield from assembly.skip_zero("v")
             yield from column_lines(assembly, column, high, unused)
-        yield from assembly.zero("v")
-        for k in sorted(unused):
-            yield assembly.move(f"sum_{k}", "v")
+            if self.skips:
+                yield "1:"
+        if not self.skips:
+            yield from self._zeros(unused)
+
+    def _zeros(self, sums: set[int]) -> Iterator[str]:
+        """Yield sums = 0."""
+        yield from self.assembly.zero("v")
+        for k in sorted(sums):
+            yield self.assembly.move(f"sum_{k}", "v")
 
 
 def places_of(weights: Int, low: int) -> tuple[tuple[bool, ...], tuple[bool, ...]]:
@@ -130,10 +157,11 @@ def column_of(index: int, weights: Int) -> Column:
     return Column(index, tuple(steps))
 
 
-_NAME, _TEMPLATE = "column code", "kernels/dense_columns.c.j2"
+_TEMPLATE = "kernels/dense_columns.c.j2"
 # Registers left for sums, low and high, and bytes of an instruction.
 DENSE_COLUMNS = tuple(
-    DenseColumns(_NAME, "dense", _TEMPLATE, Assembly(core), sums, line_bytes, high)
+    DenseColumns(name, "dense", _TEMPLATE, Assembly(core), sums, line_bytes, high, skips)
+    for name, skips in (("column code", False), ("skipping column code", True))
     for core, sums, high, line_bytes in (
         ("host", 8, 0, 4.0),
         ("rv32imac", 20, 0, 2.6),

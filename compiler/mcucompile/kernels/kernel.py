@@ -69,6 +69,7 @@ class Layer:
         output_shape, output_format: of its output.
         ring_rows: None for a layer that runs whole. Otherwise it makes one row at a call, and its input is a
             ring of so many rows, 0 for all of them.
+        zeros: of each input, the expected share of codes that are 0; none where nothing is known.
     """
 
     op: Op
@@ -77,6 +78,7 @@ class Layer:
     output_shape: Shape
     output_format: Format
     ring_rows: int | None = None
+    zeros: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

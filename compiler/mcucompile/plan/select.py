@@ -110,7 +110,8 @@ def layers_of(graph: Graph) -> tuple[Layer, ...]:
     for op in graph.layers:
         output = graph.tensors[op.output]
         formats = tuple(graph.tensors[name].stored for name in op.inputs)
-        layers.append(Layer(op, graph.shapes_of(op), formats, output.shape, output.stored))
+        zeros = tuple(graph.tensors[name].zeros for name in op.inputs)
+        layers.append(Layer(op, graph.shapes_of(op), formats, output.shape, output.stored, zeros=zeros))
     return tuple(layers)
 
 
