@@ -13,6 +13,8 @@ _INSTRUCTIONS = {
     "cortex-m0": (17.3, 570.0),
     "cortex-m4": (16.2, 480.0),
 }
+# Instructions to look a weight's value up.
+_LOOK_UP = {"rv32imac": 4.7, "rv32ec": 4.7, "cortex-m0": 6.0, "cortex-m4": 2.0}
 _TABLE = SharedTable(
     "cosines", "int16_t", "cos(n * 2^-7) * 2^12 for n = 0, 1, 2, ..., by CORDIC", tuple(int(value) for value in COSINES)
 )
@@ -33,9 +35,9 @@ class DenseTrig(Kernel):
         return None if sums_of(layer).similarity == "trig" else "computes trig only"
 
     def cost(self, layer: Layer, core: Core) -> Cost:
-        """Two instructions more for each weight to look its value up."""
+        """A few instructions more for each weight whose value is looked up."""
         values = looked_up_values(sums_of(layer).weights)
-        per_weight = core.pick(_INSTRUCTIONS)[not self.has_table] + 2 * bool(values)
+        per_weight = core.pick(_INSTRUCTIONS)[not self.has_table] + core.pick(_LOOK_UP) * bool(values)
         table_bytes = 2 * len(values) + (2 * len(COSINES) if self.has_table else 0)
         return dense_cost(layer, core, per_weight, table_bytes=table_bytes)
 
