@@ -95,6 +95,10 @@ def weighted_graphs(*, every: int = 1) -> Iterator[Graph]:
             yield weighted_graph(*size, kind, signed=signed, name=f"{'_'.join(kind)}_{column}")
     for number, (*size, similarity, encoding) in enumerate(LARGE):
         yield weighted_graph(*size, (similarity, encoding), signed=bool(number % 2), name=f"large_{number}")
+    # What is expected to have zeros.
+    for number, size in enumerate((SMALL[1], SMALL[6])):
+        graph = weighted_graph(*size, ("dot", "log4"), signed=False, name=f"zeros_{number}")
+        yield graph.replaced(tensors={**graph.tensors, graph.input.name: replace(graph.input, zeros=0.5)})
 
 
 def exhaustive_graphs() -> Iterator[Graph]:

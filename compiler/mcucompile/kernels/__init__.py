@@ -12,7 +12,7 @@ from mcucompile.kernels.conv_levels import CONV_LEVELS
 from mcucompile.kernels.conv_patches import ConvPatches
 from mcucompile.kernels.conv_planes import CONV_PLANES
 from mcucompile.kernels.dense_bins import DENSE_BINS
-from mcucompile.kernels.dense_columns import DENSE_COLUMNS
+from mcucompile.kernels.dense_columns import DENSE_COLUMNS, SKIPPING_COLUMNS
 from mcucompile.kernels.dense_lanes import DENSE_LANES
 from mcucompile.kernels.dense_quarter_square import DENSE_QUARTER_SQUARE
 from mcucompile.kernels.dense_rows import DENSE_ROWS
@@ -64,10 +64,11 @@ _TILES: tuple[tuple[str, TileSums], ...] = (
 
 KERNELS: tuple[Kernel, ...] = (
     *_SUMS,
+    *SKIPPING_COLUMNS,
     *DENSE_SQUARES,
     *(
         ConvPatches(kernel.name, "conv", "kernels/conv_patches.c.j2", kernel, has_depthwise=kernel in _TERMS)
-        for kernel in (*_SUMS, *DENSE_SQUARES)
+        for kernel in (*_SUMS, *SKIPPING_COLUMNS, *DENSE_SQUARES)
     ),
     *CONV_COLUMNS,
     *CONV_PLANES,

@@ -157,16 +157,23 @@ def column_of(index: int, weights: Int) -> Column:
     return Column(index, tuple(steps))
 
 
-_TEMPLATE = "kernels/dense_columns.c.j2"
 # Registers left for sums, low and high, and bytes of an instruction.
-DENSE_COLUMNS = tuple(
-    DenseColumns(name, "dense", _TEMPLATE, Assembly(core), sums, line_bytes, high, skips)
-    for name, skips in (("column code", False), ("skipping column code", True))
-    for core, sums, high, line_bytes in (
-        ("host", 8, 0, 4.0),
-        ("rv32imac", 20, 0, 2.6),
-        ("rv32ec", 8, 0, 2.6),
-        ("cortex-m0", 5, 3, 2.0),
-        ("cortex-m4", 8, 0, 4.0),
-    )
+_CORES = (
+    ("host", 8, 0, 4.0),
+    ("rv32imac", 20, 0, 2.6),
+    ("rv32ec", 8, 0, 2.6),
+    ("cortex-m0", 5, 3, 2.0),
+    ("cortex-m4", 8, 0, 4.0),
 )
+
+
+def _columns(name: str, *, skips: bool) -> tuple[DenseColumns, ...]:
+    template = "kernels/dense_columns.c.j2"
+    return tuple(
+        DenseColumns(name, "dense", template, Assembly(core), sums, line_bytes, high, skips)
+        for core, sums, high, line_bytes in _CORES
+    )
+
+
+DENSE_COLUMNS = _columns("column code", skips=False)
+SKIPPING_COLUMNS = _columns("skipping column code", skips=True)
