@@ -91,7 +91,7 @@ def test_every_shape_is_the_reference(table_bytes: int, tmp_path: Path) -> None:
 def test_the_loops_of_every_core(board: str, toolchain: str, tmp_path: Path) -> None:
     """One shape with rows of eight words, one with rows of four; more rows than a turn of the loop, and fewer."""
     machine = large(load_board(board))
-    for case, kernel in ((4, "planes"), (7, "planes"), (11, "buckets")):
+    for case, kernel in ((4, "planes"), (7, "planes"), (14, "buckets")):
         model = model_of(_graph(case), _core(machine.core), kernel)
         codes = edge_codes(model.graph, 3)
         found, instructions = run_emulated(model, machine, toolchain, codes, tmp_path / f"{case} {kernel}")
