@@ -74,7 +74,8 @@ static inline void mcu_lanes_subsets(uint32_t *to, uint32_t stride, uint32_t a, 
 }
 
 /* const uint16_t *mcu_lanes_run_N(sums, table, token): follows tokens with N words, 4 or 8, until one ends
- * it. Returns where the tokens end. Slots of eight bytes follow the jump.
+ * it. Returns where the tokens end. Slots of eight bytes follow the jump; the proof of the stack finds them
+ * by the symbols around them (compiler/mcucompile/targets/binary/stack.py).
  */
 #if defined(__riscv)
 /* op on each of the words, `(a0)` the memory of it. */
@@ -126,6 +127,7 @@ static inline void mcu_lanes_subsets(uint32_t *to, uint32_t stride, uint32_t a, 
         ".option push\n"                                                                          \
         ".option norvc\n"                                                                         \
         ".align 2\n"                                                                              \
+        "mcu_lanes_run_" n "_slots:\n"                                                            \
         MCU_LANES_NAME(n) "slots:\n"                                                              \
         "j " MCU_LANES_NAME(n) "row_0\n"                                                          \
         "nop\n"                                                                                   \
@@ -141,6 +143,7 @@ static inline void mcu_lanes_subsets(uint32_t *to, uint32_t stride, uint32_t a, 
         "lw a0, 16(sp)\n"                                                                         \
         "j " MCU_LANES_NAME(n) "\\op\n"                                                           \
         ".endr\n"                                                                                 \
+        "mcu_lanes_run_" n "_slots_end:\n"                                                        \
         ".option pop\n"                                                                           \
         MCU_LANES_NAME(n) "double:\n"                                                             \
         each(MCU_LANES_DOUBLE)                                                                    \
@@ -248,6 +251,7 @@ MCU_LANES_FUNCTION("8", "32", MCU_LANES_EACH_8);
         MCU_LANES_NAME(n) "jump:\n"                                                               \
         "add pc, r3\n"                                                                            \
         "nop\n"                                                                                   \
+        "mcu_lanes_run_" n "_slots:\n"                                                            \
         "b " MCU_LANES_NAME(n) "row_0\n"                                                          \
         "nop\n"                                                                                   \
         "nop\n"                                                                                   \
@@ -270,6 +274,7 @@ MCU_LANES_FUNCTION("8", "32", MCU_LANES_EACH_8);
         "nop\n"                                                                                   \
         "nop\n"                                                                                   \
         ".endr\n"                                                                                 \
+        "mcu_lanes_run_" n "_slots_end:\n"                                                        \
         MCU_LANES_NAME(n) "double:\n"                                                             \
         each(MCU_LANES_DOUBLE, MCU_LANES_DOUBLE)                                                  \
         "b " MCU_LANES_NAME(n) "next\n"                                                           \

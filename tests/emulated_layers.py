@@ -14,6 +14,7 @@ from mcucompile.plan import plan_arena, select_kernels
 from mcucompile.quantize import parse_weights, quantize
 from mcucompile.resources import resource_dir
 from mcucompile.targets.boards import Board
+from mcucompile.targets.elf import inspect_elf, prove
 from mcucompile.targets.firmware import firmware_files
 from mcucompile.targets.toolchain import build_firmware
 from mcucompile.targets.unicorn_emulator import open_unicorn
@@ -79,7 +80,7 @@ def model_of(graph: Graph, core: Core, kernel: str) -> Model:
 
 
 def run_emulated(model: Model, board: Board, toolchain: str, codes: Array, directory: Path) -> tuple[Array, float]:
-    """Return the results of a firmware, and how many instructions one inference of its last layer takes."""
+    """Return the results of a firmware, once proven, and how many instructions an inference of its last layer takes."""
     graph = model.graph
     runtime = resource_dir("runtime_c")
     files = {**emit_model(model), **firmware_files(board, 1 << 15)}
@@ -89,6 +90,7 @@ def run_emulated(model: Model, board: Board, toolchain: str, codes: Array, direc
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     elf = build_firmware(directory, board, toolchain=toolchain, no_multiply=model.no_multiply, observe_layers=False)
+    prove(inspect_elf(elf, board.core), elf, no_multiply=model.no_multiply)
     found, counts = [], []
     with open_unicorn(elf, board, no_multiply=model.no_multiply, layers=layer_names(graph), time_limit_s=60) as link:
         for code in codes:

@@ -83,7 +83,12 @@ KERNELS: tuple[Kernel, ...] = (
         if kernel not in _OF_SIMILARITIES
     ),
     *(Tiles(name, kind, "kernels/tiles.c.j2", sums) for name, sums in _TILES for kind in ("dense", "conv")),
-    *(PooledTiles(name, "pooled_conv", "kernels/pooled_tiles.c.j2", sums) for name, sums in _TILES),
+    *(
+        PooledTiles(name, "pooled_conv", "kernels/pooled_tiles.c.j2", sums)
+        for name, sums in _TILES
+        # They sum one window at a time, a pool's tile two.
+        if not isinstance(sums, SquareBlocks)
+    ),
     *PLAIN_KERNELS,
     AFFINE_WORDS,
     FOUR_VIEW_UNROLLED,

@@ -81,6 +81,8 @@ class DenseCode(Kernel):
         if sums.input.bits > _WIDEST_INPUT:
             return "needs inputs of at most 16 bits"
         count = int(np.count_nonzero(factors(sums)))
+        if not count:
+            return "has no weight but 0"
         return f"{count} weights would make too much code" if count > MAX_WEIGHTS else None
 
     def cost(self, layer: Layer, core: Core) -> Cost:  # noqa: ARG002 - it is for one core

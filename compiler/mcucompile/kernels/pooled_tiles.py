@@ -37,6 +37,8 @@ class PooledTiles(Tiles):
             return reason
         if len(set((self.tiled(inner).requantize.multiplier > 0).tolist())) > 1:
             return "needs multipliers of one sign"
+        if self.tiled(inner).tile.windows != _COLUMNS:
+            return "sums one window at a time"
         geometry, values = geometry_of(inner), WORD_BITS // layer.formats[0].bits
         copy = copy_of(inner, geometry, _COLUMNS) if has_part_words(geometry, values) else None
         return "copies whole rows only" if copy is not None and copy.block else None

@@ -31,6 +31,7 @@ CORE_FAMILY: dict[str, Family] = {
 }
 _MACHINE = {"EM_RISCV": "riscv", "EM_ARM": "arm"}
 _LLD_THUMB_FILLER = b"\xd4\xd4"  # LLVM lld/ELF/Arch/ARM.cpp, trapInstr
+_SLOT_BYTES = 8
 _SHF_WRITE, _SHF_ALLOC, _SHF_EXECINSTR = 1, 2, 4
 
 
@@ -127,6 +128,16 @@ class Image:
             ):
                 return symbol.name
         return symbols[last].name if last >= 0 else hex(address)
+
+    def slots_of(self, function: str) -> tuple[int, ...]:
+        """Return where the runtime's own assembler may jump to by a number that it reads.
+
+        Slots of eight bytes lie between the symbols `<function>_slots` and `<function>_slots_end`; that the numbers
+        are theirs is the compiler's, which writes the tables of them.
+        """
+        places = {symbol.name: symbol.address for symbol in self.symbols}
+        first, end = (places.get(f"{function}_{name}") for name in ("slots", "slots_end"))
+        return () if first is None or end is None else tuple(range(first, end, _SLOT_BYTES))
 
     def is_code(self, address: int) -> bool:
         """True when an instruction starts at the address."""

@@ -2,7 +2,8 @@
 
 Every function that the entry point can reach is followed along all its paths with the value of the stack pointer;
 a call adds the worst case of the function it calls. Recursion, a call or jump to an address that is not known, and
-a stack pointer that is not known are errors: the bound is exact about what it covers or it is not given.
+a stack pointer that is not known are errors: the bound is exact about what it covers or it is not given. Assembler of
+the runtime may jump into slots that symbols of its own name (`Image.slots_of`).
 """
 
 from collections.abc import Callable
@@ -285,7 +286,11 @@ class _Walk:
         if self._analysis.is_return(target):
             self._leave(instruction, state)
         elif not isinstance(target, int):
-            raise self._unknown_target(instruction, "jumps to an address computed at run time")
+            slots = self._image.slots_of(self._name)
+            if not slots:
+                raise self._unknown_target(instruction, "jumps to an address computed at run time")
+            for slot in slots:
+                self._reach(slot, state)
         elif target != self._address and self._analysis.is_function(target):
             self._tail_call(instruction, target, state, depth)
         else:
