@@ -167,6 +167,18 @@ def conformance_table(results: Results) -> str:
     return markdown(rows)
 
 
+def kernel_trust_table(results: Results) -> str:
+    """How many layers every kernel was compared on, by core and multiplier, over tool chains and levels."""
+    found = results["kernel_trust"]["builds"]
+    rows = [["board", "multiplier", "builds", "kernels", "layers with a kernel", "differ"]]
+    for board, multiplier in dict.fromkeys((build["board"], build["multiplier"]) for build in found):
+        mine = [build for build in found if (build["board"], build["multiplier"]) == (board, multiplier)]
+        pairs, wrong = sum(build["pairs"] for build in mine), sum(len(build["wrong"]) for build in mine)
+        kernels = max(build["kernels"] for build in mine)
+        rows.append([board, "yes" if multiplier else "no", str(len(mine)), str(kernels), f"{pairs:,}", str(wrong)])
+    return markdown(rows)
+
+
 def real_networks_table(results: Results) -> str:
     """ResNet-8 on CIFAR-10 images and the autoencoder, by weights and activations."""
     resnet, encoder = results["real"]["resnet8"], results["real"]["autoencoder"]
@@ -311,6 +323,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "residual_similarities": residual_similarities_table,
     "speed": speed_table,
     "conformance": conformance_table,
+    "kernel_trust": kernel_trust_table,
     "training_speed": training_speed_table,
     "claims": claims_table,
 }
@@ -353,6 +366,7 @@ def load_results() -> Results:
         "shift_digits": "shift_digits",
         "kernels": "kernels",
         "resnet8_speed": "resnet8_speed",
+        "kernel_trust": "kernel_trust",
     }
     return {name: json.loads((RESULTS / f"{file}.json").read_text(encoding="utf-8")) for name, file in files.items()}
 

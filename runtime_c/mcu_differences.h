@@ -32,9 +32,11 @@ typedef struct {
     uint32_t upper;
 } mcu_lane_sums;
 
-#if defined(__thumb__) && !defined(__thumb2__)
+#if defined(__thumb__) && !defined(__thumb2__) && !defined(__OPTIMIZE_SIZE__)
 #define MCU_FEW_LOW_REGISTERS
-/* Few registers of Armv6-M take part in arithmetic, and compilers move values to the others and back. */
+/* Few registers of Armv6-M take part in arithmetic, and compilers move values to the others and back. For the
+ * least code they keep values in memory, from where they load no other register.
+ */
 #define MCU_DIFFERENCES(w, x, all_flags, bits)                                                               \
     do {                                                                                                     \
         uint32_t flags;                                                                                      \
