@@ -170,7 +170,7 @@ def conformance_table(results: Results) -> str:
 def kernel_trust_table(results: Results) -> str:
     """How many layers every kernel was compared on, by core and multiplier, over tool chains and levels."""
     found = results["kernel_trust"]["builds"]
-    rows = [["board", "multiplier", "builds", "kernels", "layers with a kernel", "differ"]]
+    rows = [["board", "multiplier", "builds", "kernels in a build", "layers with a kernel", "differ"]]
     for board, multiplier in dict.fromkeys((build["board"], build["multiplier"]) for build in found):
         mine = [build for build in found if (build["board"], build["multiplier"]) == (board, multiplier)]
         pairs, wrong = sum(build["pairs"] for build in mine), sum(len(build["wrong"]) for build in mine)
